@@ -1,0 +1,1 @@
+"""Converters that turn public ultrasound datasets into COCO collections."""

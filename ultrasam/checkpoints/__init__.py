@@ -1,0 +1,1 @@
+"""Reading and writing of weight files: formats, safe loading, cards."""

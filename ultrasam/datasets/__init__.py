@@ -1,0 +1,1 @@
+"""COCO datasets, prompt simulation, transforms, and the phantom."""

@@ -1,0 +1,1 @@
+"""Runner, hooks, distributed and precision set-up, and the mmcv stand-ins."""

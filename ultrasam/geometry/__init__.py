@@ -1,0 +1,1 @@
+"""Transforms between an image and the network square, masks, and RLE."""

@@ -1,0 +1,1 @@
+"""The MMDetection side: detector and data preprocessor, thin around ``ultrasam.modeling``."""
