@@ -25,13 +25,17 @@ def clip_polygon(vertices: NDArray[np.float64], height: int, width: int) -> NDAr
     for axis, limit in ((0, float(width)), (1, float(height))):
         vertices = _clip_half_plane(vertices, axis, 0.0, 1.0)
         vertices = _clip_half_plane(vertices, axis, limit, -1.0)
+    # Interpolation may round one bit beyond a bound that was cut before.
+    vertices = np.clip(vertices, 0.0, [float(width), float(height)])
     # What is left of a polygon that only touches the border has no extent.
     if len(vertices) < 3 or (np.ptp(vertices, axis=0) == 0).any():
         return np.empty((0, 2), dtype=np.float64)
     return vertices
 
 
-def _clip_half_plane(vertices: NDArray[np.float64], axis: int, bound: float, sign: float) -> NDArray[np.float64]:
+def _clip_half_plane(
+    vertices: NDArray[np.float64], axis: int, bound: float, sign: float
+) -> NDArray[np.float64]:
     """Keep the part with ``sign * coordinate >= sign * bound``."""
     kept: list[NDArray[np.float64]] = []
     for index in range(len(vertices)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,10 @@ from ultrasam.geometry.polygon import clip_polygon
 from ultrasam.geometry.runs import measure
 
 RLE = dict[str, Any]
+
+_MAX_PIXELS = 2**31 - 1
+# Beyond this a coordinate is damage, and clipping would lose its precision.
+_MAX_COORDINATE = 1e12
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> RLE:
@@ -95,22 +98,34 @@ def _checked(rle: Mapping[str, Any]) -> tuple[int, int, bytes]:
 def _header(rle: Mapping[str, Any], where: str) -> tuple[int, int, bytes]:
     """Height, width and ASCII counts of a compressed RLE, without looking into the counts."""
     size, counts = rle.get("size"), rle.get("counts")
-    if (
-        not isinstance(size, (list, tuple))
-        or len(size) != 2
-        or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and 0 < n < 2**31 for n in size)
-    ):
+    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(_is_count(n) for n in size):
         raise DataError(f"{where}: the RLE needs a size of [height, width] in pixels, found {size!r}")
+    height, width = int(size[0]), int(size[1])
+    _require_size(height, width, where)
     if isinstance(counts, str):
         if not counts.isascii():
-            raise DataError(f"{where}: the compressed RLE string is damaged, it is not ASCII; export the mask again")
+            raise DataError(
+                f"{where}: the compressed RLE string is damaged, it is not ASCII; export the mask again"
+            )
         counts = counts.encode("ascii")
     if not isinstance(counts, bytes):
         raise DataError(f"{where}: compressed RLE counts must be a string, found {type(counts).__name__}")
-    return int(size[0]), int(size[1]), counts
+    return height, width, counts
 
 
-def decode_segmentation(segmentation: object, height: int, width: int, *, where: str, check: bool = True) -> RLE:
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
+
+
+def _require_size(height: int, width: int, where: str) -> None:
+    """The C code counts pixels in 32 bits."""
+    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+        raise DataError(f"{where}: masks have from 1 to {_MAX_PIXELS} pixels, found {height} x {width}")
+
+
+def decode_segmentation(
+    segmentation: object, height: int, width: int, *, where: str, check: bool = True
+) -> RLE:
     """Turn any COCO segmentation into a compressed RLE of the image's size.
 
     Args:
@@ -127,6 +142,7 @@ def decode_segmentation(segmentation: object, height: int, width: int, *, where:
     Raises:
         DataError: the value is none of the above, is damaged, has another size, or lies outside the image.
     """
+    _require_size(height, width, where)
     if isinstance(segmentation, Mapping):
         return _from_rle(segmentation, height, width, where, check)
     if isinstance(segmentation, (list, tuple)):
@@ -157,8 +173,8 @@ def _from_rle(rle: Mapping[str, Any], height: int, width: int, where: str, check
 def _compress(counts: Sequence[Any] | NDArray[Any], rle: Mapping[str, Any], where: str) -> RLE:
     rows, columns, _ = _header(rle, where)
     runs = list(counts)
-    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and n >= 0 for n in runs):
-        raise DataError(f"{where}: the counts of an uncompressed RLE must be integers from 0, found {_short(runs)}")
+    if not all(_is_count(n) for n in runs):
+        raise DataError(f"{where}: uncompressed RLE counts must be integers from 0, found {_short(runs)}")
     total = sum(int(n) for n in runs)
     if total != rows * columns:
         raise DataError(
@@ -193,18 +209,18 @@ def _vertices(polygon: Sequence[Any], where: str) -> NDArray[np.float64]:
         if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
             raise DataError(f"{where}: polygon coordinates must be numbers, found {_short(value)}")
     if len(polygon) % 2:
-        raise DataError(f"{where}: a polygon is x, y, x, y, ... but this one has an odd number ({len(polygon)}) of values")
+        raise DataError(
+            f"{where}: a polygon is x, y, x, y, ... but this one has an odd number of values ({len(polygon)})"
+        )
     if len(polygon) < 6:
         raise DataError(
             f"{where}: a polygon needs at least three points (6 values), found {len(polygon)} values "
             f"{_short(polygon)}"
         )
-    try:
-        finite = all(math.isfinite(value) for value in polygon)
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise DataError(f"{where}: polygon coordinates must be finite, found NaN or infinity in {_short(polygon)}")
+    # NaN fails every comparison.
+    wrong = [value for value in polygon if not -_MAX_COORDINATE < value < _MAX_COORDINATE]
+    if wrong:
+        raise DataError(f"{where}: polygon coordinates must be finite pixels, found {_short(wrong[0])}")
     return np.array(polygon, dtype=np.float64).reshape(-1, 2)
 
 

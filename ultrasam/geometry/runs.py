@@ -51,7 +51,8 @@ def parse_counts(counts: Sequence[bytes], where: Where) -> RunBatch:
     """
     sizes = np.fromiter((len(c) for c in counts), dtype=np.int64, count=len(counts))
     if (sizes == 0).any():
-        raise DataError(f"{where(int(np.argmin(sizes)))}: the compressed RLE string is empty; export the mask again")
+        name = where(int(np.argmin(sizes)))
+        raise DataError(f"{name}: the compressed RLE string is empty; export the mask again")
     ends = np.cumsum(sizes)
     codes = np.frombuffer(b"".join(counts), dtype=np.uint8).astype(np.int16) - 48
     bad = np.flatnonzero((codes < 0) | (codes > 63))
@@ -79,7 +80,9 @@ def parse_counts(counts: Sequence[bytes], where: Where) -> RunBatch:
 
 def _damaged(where: Where, ends: NDArray[np.int64], character: int, what: str) -> DataError:
     index = int(np.searchsorted(ends, character, side="right"))
-    return DataError(f"{where(index)}: the compressed RLE string is damaged, it {what}; export the mask again")
+    return DataError(
+        f"{where(index)}: the compressed RLE string is damaged, it {what}; export the mask again"
+    )
 
 
 def _undo_differences(value: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -145,7 +148,9 @@ def _measure_batch(
     runs = np.diff(batch.first)
     if (lengths < 0).any():
         index = int(np.searchsorted(batch.first, np.argmin(lengths), side="right")) - 1
-        raise DataError(f"{where(index)}: the compressed RLE string holds a negative run; export the mask again")
+        raise DataError(
+            f"{where(index)}: the compressed RLE string is damaged, a run is negative; export the mask again"
+        )
     totals = np.add.reduceat(lengths, begin)
     wrong = np.flatnonzero(totals != heights * widths)
     if wrong.size:

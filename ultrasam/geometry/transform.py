@@ -1,4 +1,4 @@
-"""The one transform between an image and the square of the network: images, points, boxes and masks, both ways."""
+"""The one transform between an image and the network's square: images, points, boxes, masks, both ways."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class SquareTransform:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if min(*self.original_size, *self.resized_size, self.square) < 1 or max(self.resized_size) > self.square:
+        smallest = min(*self.original_size, *self.resized_size, self.square)
+        if smallest < 1 or max(self.resized_size) > self.square:
             raise ConfigError(
                 f"a transform needs sizes from 1 pixel and an image inside its square, found original "
                 f"{self.original_size}, resized {self.resized_size}, square {self.square}"
@@ -51,7 +52,12 @@ class SquareTransform:
 
     @classmethod
     def fit(
-        cls, height: int, width: int, square: int, mode: Mode = "pad", interpolation: Interpolation = "bilinear"
+        cls,
+        height: int,
+        width: int,
+        square: int,
+        mode: Mode = "pad",
+        interpolation: Interpolation = "bilinear",
     ) -> SquareTransform:
         """Choose the size of an image in the square.
 
@@ -66,7 +72,9 @@ class SquareTransform:
             ConfigError: a size below one pixel or an unknown mode.
         """
         if min(height, width, square) < 1:
-            raise ConfigError(f"sizes must be at least 1 pixel, found image {height} x {width}, square {square}")
+            raise ConfigError(
+                f"sizes must be at least 1 pixel, found image {height} x {width} and square {square}"
+            )
         if mode == "squash":
             resized = (square, square)
         elif mode == "pad":
@@ -159,28 +167,31 @@ class SquareTransform:
 
     def _enlarge(self, logits: Tensor, prepare: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         if logits.ndim != 3:
-            raise DataError(f"mask logits must have the shape (masks, height, width), found {tuple(logits.shape)}")
+            raise DataError(f"mask logits have the shape (masks, height, width), found {tuple(logits.shape)}")
         rows, columns = self.resized_size
         out = torch.empty((len(logits), *self.original_size), dtype=dtype, device=logits.device)
         for begin in range(0, len(logits), _CHUNK):
             part = prepare(logits[begin : begin + _CHUNK])[:, None]
-            part = functional.interpolate(part, (self.square, self.square), mode="bilinear", align_corners=False)
-            part = part[..., :rows, :columns]
-            part = functional.interpolate(part, self.original_size, mode="bilinear", align_corners=False)
+            part = _bilinear(part, (self.square, self.square))[..., :rows, :columns]
+            part = _bilinear(part, self.original_size)
             out[begin : begin + _CHUNK] = part[:, 0] if dtype.is_floating_point else part[:, 0] != 0
         return out
 
     def _require_size(self, size: tuple[int, ...]) -> None:
         if tuple(size) != tuple(self.original_size):
             raise DataError(
-                f"this transform was made for an image of {self.original_size} (height, width), found {tuple(size)}"
+                f"this transform is for an image of {self.original_size} (height, width), found {tuple(size)}"
             )
+
+
+def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def _scaled(values: Coordinates, scale: tuple[float, float], length: int) -> Coordinates:
     """Multiply x and y alternately; whole numbers become float32, floating types are kept."""
     if values.shape[-1:] != (length,):
-        raise DataError(f"expected an array whose last dimension is {length}, found shape {tuple(values.shape)}")
+        raise DataError(f"the last dimension must be {length}, found the shape {tuple(values.shape)}")
     factors = list(scale) * (length // 2)
     if isinstance(values, Tensor):
         values = values if values.is_floating_point() else values.float()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Numbers = NDArray[np.generic]
+Numbers = NDArray[Any]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*")
 _BITS, _SAMPLES, _SAMPLE_FORMAT = 258, 277, 339

@@ -24,7 +24,7 @@ def read_bytes(path: str | Path) -> bytes:
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, a file was expected") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error}); check the path and its permissions") from error
+        raise DataError(f"{str(path)!r} cannot be read ({error}); check path and permissions") from error
     require_content(data, path)
     return data
 
@@ -42,7 +42,7 @@ def require_content(head: bytes, path: Path) -> None:
     if not head:
         raise DataError(f"{path} is empty (0 bytes); copy or download it again")
     if head.startswith(_LFS_POINTER):
-        raise DataError(f"{path} is a Git-LFS pointer, not the file itself; run 'git lfs pull' in its repository")
+        raise DataError(f"{path} is a Git-LFS pointer, not the file itself; run 'git lfs pull' to get it")
     if len(head) < 500 and b"/annex/objects/" in head:
         raise DataError(f"{path} is a git-annex pointer, not the file itself; run 'git annex get' on it")
     start = head[:500].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -66,4 +66,4 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error}); check the folder, its permissions and free space") from error
+        raise DataError(f"{path} cannot be written ({error}); check permissions and free space") from error

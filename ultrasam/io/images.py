@@ -19,15 +19,15 @@ from ultrasam.io.files import read_bytes, require_content, write_atomic
 Palette = Literal["grey", "index"]
 
 # Larger files are refused before any memory is taken: no ultrasound frame comes near.
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 89_000_000
 # What the decoders of Pillow raise on damaged data.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
-    struct.error, zlib.error, Image.DecompressionBombError,
+    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-_EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *_ALPHA_MODES)
+_ALPHA_MODES = ("LA", "PA", "RGBA")
+_EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *_ALPHA_MODES)
 _ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 274, 256, 257
 
 
@@ -116,10 +116,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            require_content(stream.read(500), path)
+            head = stream.read(500)
+            require_content(head, path)
             stream.seek(0)
             with Image.open(stream) as image:
                 return _upright_size(image)
+    except Image.UnidentifiedImageError:
+        # Some TIFF files are beyond Pillow's headers; those are decoded.
+        return read_image(path).shape[:2]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path and the data root") from error
     except _DAMAGE as error:
@@ -153,7 +157,7 @@ def _decode(path: Path) -> Image.Image | Numbers:
     """The upright picture: a Pillow image with at most 8 bits a channel, or else its raw numbers."""
     data = read_bytes(path)
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
     except Image.UnidentifiedImageError as error:
         numbers = read_deep(data, 1) if data[:4] in TIFF_MAGIC else None
         if numbers is None:
@@ -192,14 +196,16 @@ def _require_one_reasonable_frame(image: Image.Image, path: Path) -> None:
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
     if frames > 1:
-        raise DataError(f"{path} holds {frames} frames, one was expected; save every frame as a file of its own")
+        raise DataError(
+            f"{path} holds {frames} frames, one was expected; save every frame as a file of its own"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, Image.DecompressionBombError):
-        return DataError(f"{path} claims an enormous size ({error}); crop or reduce it if it really is an image")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return DataError(f"{path} claims an enormous size ({error}); crop or reduce it if it is an image")
     if isinstance(error, Image.UnidentifiedImageError):
-        return DataError(f"{path} is not an image in a known format (PNG, JPEG, BMP, TIFF); convert it to PNG")
+        return DataError(f"{path} is not an image in a known format (PNG, JPEG, BMP, TIFF); save it as PNG")
     return DataError(f"{path} is damaged or truncated ({error}); copy or download it again")
 
 
@@ -233,8 +239,8 @@ def _grey(pixels: Numbers, path: Path) -> Numbers:
     if (pixels[..., :1] != pixels).any():
         colours = len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0))
         raise DataError(
-            f"{path}: a mask must be grey, but this one has {colours} colours; give a colour table and read it with "
-            "read_mask_colours, or save it as a grey label map"
+            f"{path}: a mask must be grey, but this one has {colours} colours; give a colour table and read "
+            "it with read_mask_colours, or save it as a grey label map"
         )
     return np.ascontiguousarray(pixels[..., 0])
 
@@ -243,8 +249,9 @@ def _require_opaque_drawing(image: Image.Image, path: Path) -> None:
     """A mask with one colour everywhere and a varying alpha channel would come out ambiguous or black."""
     if image.mode not in ("LA", "RGBA"):
         return
-    *colours, (alpha_low, alpha_high) = image.getextrema()
-    if alpha_low != alpha_high and all(low == high for low, high in colours):
+    channels = np.array(image)
+    constant = (channels == channels[:1, :1]).all(axis=(0, 1))
+    if constant[:-1].all() and not constant[-1]:
         raise DataError(
             f"{path}: the mask is drawn in the alpha channel only (its colour is the same everywhere); "
             "save it as a grey image without transparency"
@@ -254,7 +261,7 @@ def _require_opaque_drawing(image: Image.Image, path: Path) -> None:
 def _require_finite(pixels: Numbers, path: Path) -> None:
     bad = int(pixels.size - np.isfinite(pixels).sum())
     if bad:
-        raise DataError(f"{path}: {bad} of {pixels.size} values are NaN or infinite; replace them before saving")
+        raise DataError(f"{path}: {bad} of {pixels.size} values are NaN or infinite; replace them first")
 
 
 def _scale_to_uint8(pixels: Numbers, path: Path) -> NDArray[np.uint8]:
