@@ -1,0 +1,117 @@
+"""The metric that MMDetection's test loop calls for prompted segmentation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.registry import METRICS
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from ultrasam.errors import ConfigError, DataError, UltraSamError
+from ultrasam.evaluation.coco import IOU_TYPES
+from ultrasam.evaluation.files import write_per_object, write_predictions
+from ultrasam.evaluation.records import ObjectRecord, records_of, unique
+from ultrasam.evaluation.summary import summarise_by_dataset
+
+
+@METRICS.register_module()
+class PromptedMaskMetric(BaseMetric):
+    """Average precision, Dice, IoU and success of one predicted mask for every prompted object.
+
+    The truth is read from the data samples themselves, so the metric cannot be pointed at another file than
+    the one that is tested. Scores depend neither on the number of processes nor on the samples that a sampler
+    repeats to fill the last batch. What is logged is described in `ultrasam.evaluation.summary.summarise`;
+    with several data sets the scores of each follow, with its slug in front (`coco/bus_bra/segm_mAP`).
+
+    Args:
+        iou_types: Average precisions to compute: `segm`, `bbox` or both.
+        outfile_prefix: Where to leave `<prefix>.<dataset>.predictions.json` (COCO results) and
+            `<prefix>.per_object.csv`; nothing is written without it.
+        collect_device: `cpu` or `gpu`; kept for MMEngine's signature, results are small and plain either way.
+        prefix: What to put before every logged name; `coco` by default, as in MMDetection.
+
+    Raises:
+        ConfigError: An unknown IoU type.
+    """
+
+    default_prefix = "coco"
+
+    def __init__(
+        self,
+        iou_types: Sequence[str] = IOU_TYPES,
+        outfile_prefix: str | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        unknown = [name for name in iou_types if name not in IOU_TYPES]
+        if isinstance(iou_types, str) or unknown:
+            raise ConfigError(
+                f"iou_types of PromptedMaskMetric is {iou_types!r}, but it must be a list out of "
+                f"{list(IOU_TYPES)}."
+            )
+        self.iou_types = tuple(iou_types)
+        self.outfile_prefix = outfile_prefix
+        self.results: list[ObjectRecord] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep what is needed of predicted data samples (see `ultrasam.evaluation.records.records_of`)."""
+        for sample in data_samples:
+            self.results.extend(records_of(sample))
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Compute the scores of everything that was processed, on all processes together.
+
+        MMEngine cuts the gathered results to the first `size`, which only drops repeated samples when each
+        process has seen every n-th image, one result an image; objects are told apart by identity instead.
+
+        Args:
+            size: Number of images; not used.
+
+        Returns:
+            Name -> value, the same on every process.
+
+        Raises:
+            DataError: There are no objects; raised on every process, so that none is left waiting.
+        """
+        gathered = all_gather_object(self.results)
+        self.results = []
+        answer: list[Any] = [None]
+        if is_main_process():
+            try:
+                scores = self.compute_metrics([record for part in gathered for record in part])
+                answer = [{f"{self.prefix}/{name}": value for name, value in scores.items()}]
+            except UltraSamError as error:
+                answer = [error]
+        broadcast_object_list(answer)
+        if isinstance(answer[0], UltraSamError):
+            raise answer[0]
+        return answer[0]
+
+    def compute_metrics(self, results: list[ObjectRecord]) -> dict[str, float]:
+        """Compute the scores of these records, repeated ones included, and write the files asked for."""
+        records = unique(results)
+        if not records:
+            raise DataError(
+                "There are no objects to score: the tested samples carry no annotations, so check that the "
+                "annotation file belongs to these images and that its class names are those of the config."
+            )
+        if self.outfile_prefix is not None:
+            paths = [
+                *write_predictions(self.outfile_prefix, records),
+                write_per_object(self.outfile_prefix, records),
+            ]
+            print_log("Wrote " + ", ".join(str(path) for path in paths), logger="current")
+        metrics = summarise_by_dataset(records, self.iou_types)
+        if not metrics["predicted"]:
+            print_log(
+                f"All {metrics['objects']} predicted masks are empty or missing, so every score is 0: check "
+                "the weights, the prompts and the mask threshold.",
+                logger="current",
+                level=logging.WARNING,
+            )
+        return metrics
