@@ -1,0 +1,1 @@
+"""One module per dataset, named after its slug, each with a `CONVERTER`."""

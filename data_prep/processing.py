@@ -1,0 +1,145 @@
+"""The work on one image: read, check, copy, encode. It runs in worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.masks import apply_rules
+from data_prep.records import DatasetInfo, Record
+from ultrasam.errors import DataError
+from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
+from ultrasam.io.images import read_image, write_png
+
+_COPIED = {b"\x89PNG\r\n\x1a\n": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg")}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be converted."""
+
+    key: str
+    reason: str
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted image.
+
+    Attributes:
+        file_name: name inside the images folder.
+        objects: COCO annotations without ids: category, segmentation, area, bbox.
+        checksums: raw file, relative to the source, to SHA-256.
+        changes: what the mask rules changed, by name.
+        notes: where the files disagree with the set's own tables, one sentence each.
+    """
+
+    key: str
+    file_name: str
+    height: int
+    width: int
+    objects: list[dict[str, object]]
+    checksums: dict[str, str]
+    changes: dict[str, int]
+    notes: list[str]
+
+
+def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -> Converted | Failure:
+    """Convert one record; the image goes into the folder ``images``.
+
+    Faults of the raw files come back as a `Failure`; OSError of writing is not caught.
+    """
+    absent = [path for path in record.paths if not path.is_file()]
+    if absent:
+        listed = " and ".join(_relative(path, raw) for path in absent)
+        return Failure(record.key, f"{listed}: the file is not there", missing=True)
+    try:
+        pixels = read_image(record.image)
+        height, width = pixels.shape[:2]
+        labelled = [pair for source in record.masks for pair in source.read(height, width)]
+        if record.box is not None and not any(mask.any() for _, mask in labelled):
+            raise DataError(f"{record.paths[-1]}: an object was expected, the mask is empty; get the file again")
+        checksums = {_relative(path, raw): _sha256(path) for path in record.paths}
+    except DataError as error:
+        return Failure(record.key, str(error))
+    objects, changes = _objects(labelled, info)
+    name = _store(record, pixels, images)
+    return Converted(record.key, name, height, width, objects, checksums, changes,
+                     _disagreements(record, (height, width), [mask for _, mask in labelled]))
+
+
+def _objects(
+    labelled: list[tuple[str, np.ndarray]], info: DatasetInfo
+) -> tuple[list[dict[str, object]], dict[str, int]]:
+    """Return the annotations of the labelled masks and the summed changes of the rules."""
+    objects: list[dict[str, object]] = []
+    changes: dict[str, int] = {}
+    for category, mask in labelled:
+        parts, changed = apply_rules(mask, info.rules)
+        for name, count in changed.items():
+            changes[name] = changes.get(name, 0) + count
+        for part in parts:
+            rle = encode_mask(part)
+            x1, y1, x2, y2 = rle_box(rle)
+            objects.append({
+                "category": category,
+                "segmentation": rle,
+                "area": rle_area(rle),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+            })
+    return objects, changes
+
+
+def _disagreements(record: Record, size: tuple[int, int], masks: list[np.ndarray]) -> list[str]:
+    """Return where size and box of the files are not what the set's tables state.
+
+    Published tables contain slips (a wrong height, the box of an earlier mask), so this alone does not make
+    an image unusable; many of them mean that tables and files do not belong together.
+    """
+    notes = []
+    if record.size not in (None, size):
+        notes.append(f"{record.key}: the table says (height, width) {record.size}, the image has {size}")
+    if record.box is not None:
+        found = _box(masks)
+        if found != record.box:
+            notes.append(f"{record.key}: the table says the box (x1, y1, x2, y2) {record.box}, "
+                         f"the mask has {found}")
+    return notes
+
+
+def _box(masks: list[np.ndarray]) -> tuple[int, int, int, int]:
+    """Return x1, y1, x2, y2 (half-open) around all masks, at least one of which has a pixel."""
+    union = np.logical_or.reduce(masks)
+    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _sha256(path: Path) -> str:
+    """Return the checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _store(record: Record, pixels: np.ndarray, images: Path) -> str:
+    """Put the image into the folder, byte for byte where it is a PNG or JPEG; return its file name."""
+    with record.image.open("rb") as stream:
+        head = stream.read(8)
+    suffix = record.image.suffix.lower()
+    if any(head.startswith(magic) and suffix in suffixes for magic, suffixes in _COPIED.items()):
+        name = f"{record.key}{suffix}"
+        shutil.copyfile(record.image, images / name)
+    else:
+        name = f"{record.key}.png"
+        write_png(images / name, pixels)
+    return name
+
+
+def _relative(path: Path, raw: Path) -> str:
+    """Return the path below the raw folder, with forward slashes."""
+    return path.relative_to(raw).as_posix()
+
+

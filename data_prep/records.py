@@ -1,0 +1,103 @@
+"""What a converter states about a dataset and about each of its images; nothing here reads pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+class MaskSource(Protocol):
+    """Where the labelled masks of one image come from; sources are small and can be sent to a process."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that `read` opens."""
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return ``(category, bool height x width mask)`` pairs, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """How raw masks become objects.
+
+    Attributes:
+        split_components: make every 8-connected component its own object.
+        fill_holes: set background that does not reach the border (4-connected); for solid structures.
+        min_area: components of fewer pixels than this are dropped, and counted in the manifest.
+    """
+
+    split_components: bool = True
+    fill_holes: bool = False
+    min_area: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a dataset, as its converter describes it.
+
+    Attributes:
+        key: file name of the converted image without suffix; unique in the set.
+        image: raw image file.
+        masks: sources of its labelled masks.
+        group: patient, video or volume that the image belongs to; a group is never on two sides of a split.
+        fold: number of the official cross-validation fold, where the set has folds.
+        split: official side, ``"train"`` or ``"test"``, where the set has sides instead of folds.
+        attributes: written into the image record as they are (``class``, ``spacing``, ...).
+        size: (height, width) in pixels that the set's own tables state; checked against the image.
+        box: x1, y1, x2, y2 (half-open, pixels) that the set's own tables state; checked against the masks.
+    """
+
+    key: str
+    image: Path
+    masks: tuple[MaskSource, ...]
+    group: str
+    fold: int | None = None
+    split: str | None = None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    box: tuple[int, int, int, int] | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every raw file that the record needs."""
+        return (self.image, *(path for source in self.masks for path in source.paths))
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Catalogue entry of a dataset.
+
+    Attributes:
+        slug: name of the output folder and of the files.
+        categories: names in the order of their ids 1, 2, ...
+        group_key: what a group is, in words.
+        official_split: the split that the authors publish, in words; empty when there is none.
+        test_folds: folds that form the test side unless the command says otherwise.
+        expected: counts of the complete published set (``images``, ``masks``, ``groups``).
+    """
+
+    slug: str
+    name: str
+    home: str
+    licence: str
+    application: str
+    organ: str
+    categories: tuple[str, ...]
+    group_key: str
+    official_split: str = ""
+    test_folds: tuple[int, ...] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+    rules: MaskRules = MaskRules()
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A catalogue entry and the generator of its records, given the folder of the raw files."""
+
+    info: DatasetInfo
+    records: Callable[[Path], Iterator[Record]]
