@@ -61,12 +61,29 @@ def test_evaluation_equals_the_package(ours: TinyViT, theirs: nn.Module) -> None
 
 
 def test_training_step_equals_the_package(weights: dict[str, Tensor], theirs: nn.Module) -> None:
-    image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
-    ours, theirs = TinyViT(), copy.deepcopy(theirs).train()
+    # Their layers take any resolution, only their last reshape is fixed to 64 x 64.
+    theirs = type(theirs)(
+        64,
+        embed_dims=[64, 128, 160, 320],
+        num_heads=[2, 4, 5, 10],
+        window_sizes=[7, 7, 14, 7],
+        drop_path_rate=0.0,
+    )
+    theirs.load_state_dict(weights)
+
+    def run_theirs(image: Tensor) -> Tensor:
+        x = theirs.patch_embed(image)
+        for layer in theirs.layers:
+            x = layer(x)
+        return theirs.neck(x.transpose(1, 2).unflatten(2, (16, 16)))
+
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    ours = TinyViT(64)
     ours.load_state_dict(weights)
+    theirs.train()
     outputs = []
-    for model in (ours.train(), theirs):
-        out = model(image)
+    for forward in (ours.train(), run_theirs):
+        out = forward(image)
         out[:, ::7].square().mean().backward()
         outputs.append(out.detach())
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-4, rtol=1e-4)
@@ -100,3 +117,75 @@ def test_a_side_that_is_no_multiple_of_four_is_refused() -> None:
         small()(torch.rand(1, 3, 64, 62))
     with pytest.raises(ValueError, match="multiple of 4"):
         TinyViT(62)
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 40_000, 1 << 22])
+def test_strips_equal_whole_maps(monkeypatch: pytest.MonkeyPatch, strip_bytes: int) -> None:
+    monkeypatch.setattr("ultrasam.modeling.tiny_vit.STRIP_BYTES", strip_bytes)
+    model = small().eval()
+    image = torch.rand(2, 3, 60, 36)
+    whole = model(image).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), whole, atol=2e-5, rtol=0)
+        torch.testing.assert_close(model(image[1:]), whole[1:], atol=2e-5, rtol=0)
+
+
+def test_folding_equals_batch_norm_and_follows_every_change_of_the_weights() -> None:
+    torch.manual_seed(0)
+    layer = ConvNorm(4, 6, 3, stride=2).eval()
+    x = torch.rand(1, 4, 9, 8)
+
+    def plain() -> Tensor:
+        return layer.bn(layer.c(x))
+
+    def change(kind: str) -> None:
+        if kind == "in place":
+            layer.bn.running_mean.normal_()
+        elif kind == "load":
+            layer.load_state_dict({name: value + 0.5 for name, value in layer.state_dict().items()})
+        elif kind == "replace":
+            layer.c.weight = nn.Parameter(torch.randn_like(layer.c.weight))
+        elif kind == "data, then eval":
+            layer.c.weight.data.normal_()
+            layer.eval()
+        elif kind == "dtype":
+            layer.double()
+
+    with torch.no_grad():
+        for kind in ("nothing", "in place", "load", "replace", "data, then eval"):
+            change(kind)
+            assert layer.folded() is not None
+            torch.testing.assert_close(layer(x), plain())
+        x = x.double()
+        change("dtype")
+        torch.testing.assert_close(layer(x), plain())
+        twin = copy.deepcopy(layer)
+        twin.bn.bias.add_(1.0)
+        torch.testing.assert_close(twin(x), plain() + 1)
+    layer.train()
+    with torch.no_grad():
+        assert layer.folded() is None
+
+
+def test_a_model_first_used_in_inference_mode_can_be_trained_after() -> None:
+    model = small().eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        first = model(image)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    image.requires_grad_(True)
+    out = model(image)
+    torch.testing.assert_close(out.detach(), first.clone(), atol=2e-5, rtol=0)
+    out.sum().backward()
+    assert image.grad is not None and torch.isfinite(image.grad).all()
+
+
+def test_bfloat16_autocast_stays_close(ours: TinyViT) -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        exact = ours(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = ours(image).float()
+    error = (rough - exact).abs()
+    assert 0 < float(error.mean()) < 0.05 * float(exact.abs().mean())
