@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 from collections import Counter
@@ -128,7 +129,8 @@ def _mapper(workers: int) -> Iterator:
 
 
 def _start_worker() -> None:
-    """Keep a worker to one core, and end it when its parent was killed."""
+    """Keep a worker to one core, leave Ctrl-C to the parent, and end when the parent was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -169,8 +171,8 @@ def _judge_tables(converted: Sequence[Converted], slug: str, keep_going: bool) -
     for note in notes[:_SHOWN]:
         print(f"  {note}; the image and its mask are kept", file=sys.stderr)
     if len(notes) > max(_TABLE_SLIPS * len(converted), 1) and not keep_going:
-        raise DataError(f"{slug}: tables and files disagree {len(notes)} times in {len(converted)} images, so "
-                        "they may not belong together; take both from one download, or pass --keep-going")
+        raise DataError(f"{slug}: tables and files disagree {len(notes)} times in {len(converted)} images, "
+                        "so they may not belong together; take both from one download, or pass --keep-going")
 
 
 def _by_fold(failures: Sequence[Failure], chosen: Sequence[Record]) -> str:

@@ -63,7 +63,8 @@ def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -
         height, width = pixels.shape[:2]
         labelled = [pair for source in record.masks for pair in source.read(height, width)]
         if record.box is not None and not any(mask.any() for _, mask in labelled):
-            raise DataError(f"{record.paths[-1]}: an object was expected, the mask is empty; get the file again")
+            raise DataError(f"{record.paths[-1]}: an object was expected, the mask is empty; "
+                            "get the file again")
         checksums = {_relative(path, raw): _sha256(path) for path in record.paths}
     except DataError as error:
         return Failure(record.key, str(error))

@@ -136,7 +136,7 @@ def coco_dict(
 def split_counts(
     records: Sequence[Record], converted: Sequence[Converted], sides: Mapping[str, str], split: str
 ) -> dict[str, object]:
-    """Return images, masks, groups and masks by category of one split."""
+    """Return images, masks, groups, folds and masks by category of one split."""
     part = [(record, done) for record, done in zip(records, converted, strict=True)
             if sides[record.key] == split]
     by_category = Counter(str(item["category"]) for _, done in part for item in done.objects)
@@ -144,6 +144,7 @@ def split_counts(
         "images": len(part),
         "masks": sum(by_category.values()),
         "groups": len({record.group for record, _ in part}),
+        "folds": sorted({record.fold for record, _ in part if record.fold is not None}),
         "by_category": dict(sorted(by_category.items())),
     }
 
