@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ultrasam.evaluation.coco import CATEGORY
 from ultrasam.evaluation.records import ObjectRecord
 from ultrasam.evaluation.summary import xywh
 from ultrasam.geometry.rle import rle_area
+from ultrasam.io.files import write_atomic
 
 COLUMNS = (
     "dataset", "group", "image_id", "image", "annotation_id", "prompt", "score", "iou", "dice", "truth_area",
@@ -46,7 +46,7 @@ def write_predictions(prefix: str | Path, records: Sequence[ObjectRecord]) -> li
     paths = []
     for slug, listed in rows.items():
         path = Path(f"{prefix}.{slug}.predictions.json" if slug else f"{prefix}.predictions.json")
-        _write_whole(path, json.dumps(listed, separators=(",", ":")) + "\n")
+        write_atomic(path, (json.dumps(listed, separators=(",", ":")) + "\n").encode())
         paths.append(path)
     return paths
 
@@ -67,16 +67,5 @@ def write_per_object(prefix: str | Path, records: Sequence[ObjectRecord]) -> Pat
              rle_area(r.truth), r.mask_area, *r.box]
         )  # fmt: skip
     path = Path(f"{prefix}.per_object.csv")
-    _write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue().encode())
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
