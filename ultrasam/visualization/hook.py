@@ -131,7 +131,7 @@ class VisualizePromptsHook(Hook):
             point_labels=labels,
             boxes=boxes,
             score=float(np.mean([record.score for record in records])),
-            title=f"{name}  IoU {iou:.2f}",
+            title=f"{name}  " + ("both empty" if math.isnan(iou) else f"IoU {iou:.2f}"),
         )
         write_png(path, picture)
         return Drawn(str(path), name, iou, len(masks), len(records) - len(masks))
