@@ -109,9 +109,20 @@ def test_peak_counts_memory_that_was_freed() -> None:
     assert 280 * 2**20 < grown < 640 * 2**20
 
 
-def test_failed_memory_step_names_itself_and_the_reason() -> None:
-    with pytest.raises(UltraSamError, match=r"2 images x 1 objects.*unknown architecture 'vit_q'"):
-        measure_memory(Settings(arch="vit_q", image_size=64))
+@pytest.mark.parametrize(
+    ("script", "reason"), [("echo 1 >&2; echo no room >&2; exit 3", r"3 \(no room\)"), ("kill -9 $$", "-9")]
+)
+def test_failed_memory_step_names_itself_and_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, reason: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(
+        UltraSamError, match=rf"2 images x 1 objects fp32 .* status {reason}.*smaller --image-size"
+    ):
+        measure_memory(Settings(arch="vit_tiny", image_size=64))
 
 
 @pytest.mark.parametrize(

@@ -55,15 +55,10 @@ def synthetic_batch(settings: Settings, images: int, objects: int, prompt: str) 
     """
     from mmengine.dataset import Compose, pseudo_collate
 
-    from ultrasam.datasets import transforms  # noqa: F401 (registers what the pipeline names)
+    from ultrasam.datasets.transforms import FitSquare, PackPrompted, SimulatePrompts
 
-    pipeline = Compose(
-        [
-            dict(type="FitSquare", square=settings.image_size, target_size=settings.image_size // 4),
-            dict(type="SimulatePrompts"),
-            dict(type="PackPrompted"),
-        ]
-    )
+    square = settings.image_size
+    pipeline = Compose([FitSquare(square, target_size=square // 4), SimulatePrompts(), PackPrompted()])
     rng = np.random.default_rng(settings.seed)
     return pseudo_collate([pipeline(_loaded_image(settings, objects, prompt, rng)) for _ in range(images)])
 
