@@ -1,0 +1,207 @@
+"""The command ``test``: a configuration and a checkpoint in, metrics and overlays out."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.config import Config
+
+import ultrasam
+from ultrasam.engine.build import build_runner
+from ultrasam.engine.checkpointing import load_weights, to_plain, write_text
+from ultrasam.engine.checks import leaf_datasets
+from ultrasam.engine.commands import add_shared_arguments, finite, print_metrics, run_command, set_seed
+from ultrasam.engine.config import load_config
+from ultrasam.engine.distributed import process_count, process_rank
+from ultrasam.engine.names import nearest
+from ultrasam.engine.setup import register_all
+from ultrasam.errors import CheckpointError, ConfigError
+
+PROMPTS = ("point", "box")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="test.py", description="Test a model of UltraSam.")
+    add_shared_arguments(parser)
+    parser.add_argument("checkpoint", type=Path, help="weights of any format that UltraSam reads")
+    parser.add_argument(
+        "--prompt", choices=PROMPTS, help="prompt of every object (default: the configuration's)"
+    )
+    parser.add_argument("--show-dir", type=Path, help="folder for overlays of the predictions")
+    parser.add_argument(
+        "--out", type=Path, help="folder for metrics.json and logs (default: work_dirs/<configuration>/test)"
+    )
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="SLUG", help="test on these data sets only, such as bus_bra"
+    )
+    return parser.parse_args(argv)
+
+
+def set_prompt(cfg: Config, prompt: str) -> None:
+    """Set the prompt of every dataset of ``test_dataloader``, below lists, wrappers and concatenations.
+
+    Args:
+        cfg: The configuration, changed in place.
+        prompt: ``point`` or ``box``.
+    """
+    for leaf in leaf_datasets(cfg.test_dataloader.dataset):
+        leaf["prompt"] = prompt
+
+
+def dataset_slug(leaf: Mapping[str, Any]) -> str | None:
+    """Return the data set named by an annotation file (``test.bus_bra.agnostic.json``), or None."""
+    match = re.fullmatch(
+        r"(?:train|val|test)\.([^.]+)(?:\.agnostic)?\.json", Path(str(leaf.get("ann_file"))).name
+    )
+    return match.group(1) if match else None
+
+
+def select_datasets(cfg: Config, slugs: Sequence[str]) -> None:
+    """Test on some data sets only: those configured, or others laid out like the first configured one.
+
+    Args:
+        cfg: The configuration; ``test_dataloader.dataset`` becomes one dataset or a ``ConcatDataset``.
+        slugs: Names of data sets, such as ``bus_bra``.
+
+    Raises:
+        ConfigError: If a name is not configured and cannot be put into the place of a configured one.
+    """
+    leaves = {dataset_slug(leaf): leaf for leaf in leaf_datasets(cfg.test_dataloader.dataset)}
+    known = [slug for slug in leaves if slug is not None]
+    chosen = []
+    for slug in slugs:
+        if slug in leaves:
+            chosen.append(leaves[slug])
+            continue
+        if not known:
+            raise ConfigError(
+                f"--datasets {slug} cannot be applied, because the annotation files of test_dataloader in "
+                f"{cfg.filename} are not named {{split}}.{{dataset}}.json; set test_dataloader.dataset "
+                f"instead"
+            )
+        leaf = copy.deepcopy(leaves[known[0]])
+        leaf["ann_file"] = str(leaf["ann_file"]).replace(known[0], slug)
+        path = Path(leaf.get("data_root") or "") / leaf["ann_file"]
+        if not path.exists():
+            raise ConfigError(
+                f"--datasets names {slug!r}, which {cfg.filename} does not test on and for which there is "
+                f"no {path}; "
+                f"nearest: {nearest(slug, known)}"
+            )
+        chosen.append(leaf)
+    cfg.test_dataloader.dataset = (
+        chosen[0] if len(chosen) == 1 else {"type": "ConcatDataset", "datasets": chosen}
+    )
+
+
+def prepare_config(arguments: argparse.Namespace) -> Config:
+    """Load the configuration and put the command line into it.
+
+    Raises:
+        ConfigError: If the configuration cannot test.
+        CheckpointError: If the checkpoint does not exist.
+    """
+    cfg = load_config(arguments.config, arguments.cfg_options)
+    if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
+        raise ConfigError(
+            f"the configuration {cfg.filename} does not test: it lacks test_dataloader or test_evaluator; "
+            f"add them"
+        )
+    if not arguments.checkpoint.is_file():
+        raise CheckpointError(f"the checkpoint {arguments.checkpoint} does not exist; check the path")
+    if arguments.datasets:
+        select_datasets(cfg, arguments.datasets)
+    if arguments.prompt:
+        set_prompt(cfg, arguments.prompt)
+    if arguments.show_dir:
+        hooks = [h for h in cfg.get("custom_hooks") or [] if h.get("type") != "VisualizePromptsHook"]
+        cfg.custom_hooks = [*hooks, {"type": "VisualizePromptsHook", "out_dir": str(arguments.show_dir)}]
+    default = Path("work_dirs") / Path(str(cfg.filename)).stem / "test"
+    cfg.work_dir = str(arguments.out or default)
+    cfg.launcher = arguments.launcher
+    cfg.load_from, cfg.resume = None, False
+    set_seed(cfg, arguments.seed)
+    return cfg
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def result_record(
+    cfg: Config, checkpoint: Path, loaded: str, metrics: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds: the numbers and everything needed to get them again."""
+    leaves = list(leaf_datasets(cfg.test_dataloader.dataset))
+    return {
+        "metrics": finite(to_plain(metrics, "metrics")),
+        "config": str(cfg.filename),
+        "checkpoint": {
+            "path": str(checkpoint.resolve()),
+            "sha256": file_sha256(checkpoint),
+            "loaded": loaded,
+        },
+        "annotations": [str(leaf.get("ann_file")) for leaf in leaves],
+        "prompt": sorted({str(leaf["prompt"]) for leaf in leaves if "prompt" in leaf}),
+        "seed": seed,
+        "processes": process_count(),
+        "versions": {
+            "ultrasam": ultrasam.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "mmengine": mmengine.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def test(arguments: argparse.Namespace) -> Path:
+    """Test as the command line says.
+
+    Returns:
+        The folder that holds ``metrics.json`` and the logs.
+    """
+    register_all()
+    cfg = prepare_config(arguments)
+    runner = build_runner(cfg)
+    loaded = load_weights(runner.bare_model, arguments.checkpoint)
+    runner.logger.info(f"Loaded {loaded}")
+    metrics = runner.test()
+    folder = Path(runner.work_dir)
+    if process_rank() == 0:
+        record = result_record(cfg, arguments.checkpoint, loaded, metrics, runner.seed)
+        write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+    print_metrics("Test:", metrics)
+    if arguments.show_dir and process_rank() == 0:
+        print(f"Overlays: {arguments.show_dir.resolve()}")
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process where None.
+
+    Returns:
+        Exit status.
+    """
+    arguments = parse_arguments(argv)
+    return run_command(lambda: test(arguments))
