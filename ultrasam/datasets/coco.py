@@ -68,9 +68,7 @@ def _describe(source: Path, number: int, record: Mapping[str, Any]) -> str:
     return f"{source}, annotation {number}" + ("" if given == number else f" (id {given!r} in the file)")
 
 
-def _look_up(
-    record: Mapping[str, Any], key: str, table: Mapping[IdValue, int], among: str, what: str
-) -> int:
+def _look_up(record: Mapping[str, Any], key: str, table: Mapping[IdValue, int], among: str, what: str) -> int:
     value = id_key(need(record, key, what), what)
     if value not in table:
         raise DataError(

@@ -52,8 +52,7 @@ def records_of(content: Mapping[str, Any], key: str, source: Path) -> list[dict[
     """
     if key not in content:
         raise DataError(
-            f"{source}: the key {key!r} is missing, found {sorted(content)[:10]}; "
-            "give a COCO instances file"
+            f"{source}: the key {key!r} is missing, found {sorted(content)[:10]}; give a COCO instances file"
         )
     records = content[key]
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
@@ -146,7 +145,7 @@ def _dataset_from_name(source: Path) -> str:
 
 def _image_path(root: Path, name: str) -> Path:
     path = root / name
-    return Path(os.path.normpath(path)) if ".." in path.parts else path
+    return Path(os.path.normpath(path)) if ".." in name else path
 
 
 def _pixels(record: Mapping[str, Any], key: str, what: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ def read_deep(data: bytes, orientation: int) -> Numbers | None:
 
     Args:
         data: the file.
-        orientation: EXIF orientation 1 to 8, applied here.
+        orientation: EXIF orientation 1 to 8, applied here; 1 for TIFF, which OpenCV turns itself.
 
     Returns:
         (H, W) or (H, W, 3) RGB in the type of the file, with transparency laid over black; or None where
@@ -75,6 +76,18 @@ def is_unsigned_32(image: Image.Image) -> bool:
         and max(_tag(image, _BITS, 1)) == 32
         and set(_tag(image, _SAMPLE_FORMAT, _UNSIGNED)) == {_UNSIGNED}
     )
+
+
+def has_late_exif(stream: BinaryIO) -> bool:
+    """Whether a PNG file holds an EXIF chunk, found from the heads of its chunks; the position is kept."""
+    position = stream.tell()
+    stream.seek(8)
+    found = False
+    while len(head := stream.read(8)) == 8 and not found:
+        found = head[4:] == b"eXIf"
+        stream.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    stream.seek(position)
+    return found
 
 
 def turn(pixels: Numbers, orientation: int) -> Numbers:

@@ -6,14 +6,22 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ultrasam.errors import DataError
-from ultrasam.io.deep import TIFF_MAGIC, Numbers, is_deep_colour, is_unsigned_32, native_numbers, read_deep
+from ultrasam.io.deep import (
+    TIFF_MAGIC,
+    Numbers,
+    has_late_exif,
+    is_deep_colour,
+    is_unsigned_32,
+    native_numbers,
+    read_deep,
+)
 from ultrasam.io.files import read_bytes, require_content, write_atomic
 
 Palette = Literal["grey", "index"]
@@ -120,7 +128,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
             require_content(head, path)
             stream.seek(0)
             with Image.open(stream) as image:
-                return _upright_size(image)
+                return _upright_size(image, stream)
     except Image.UnidentifiedImageError:
         # Some TIFF files are beyond Pillow's headers; those are decoded.
         return read_image(path).shape[:2]
@@ -168,7 +176,7 @@ def _decode(path: Path) -> Image.Image | Numbers:
     _require_one_reasonable_frame(image, path)
     try:
         if is_deep_colour(data, image):
-            numbers = read_deep(data, _orientation(image))
+            numbers = read_deep(data, 1 if image.format == "TIFF" else _orientation(image.getexif()))
             if numbers is None:
                 raise OSError("its depth is not supported")
             return numbers
@@ -209,18 +217,21 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} is damaged or truncated ({error}); copy or download it again")
 
 
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(_ORIENTATION, 1)
+def _orientation(exif: Image.Exif) -> int:
+    value = exif.get(_ORIENTATION, 1)
     return value if value in range(1, 9) else 1
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
     height, width = image.height, image.width
     if image.format == "TIFF":
         # Newer versions of Pillow turn the size of TIFF files themselves; the tags are what is stored.
         tags = getattr(image, "tag_v2", {})
         height, width = int(tags.get(_TIFF_HEIGHT, height)), int(tags.get(_TIFF_WIDTH, width))
-    return (width, height) if _orientation(image) >= 5 else (height, width)
+    # A PNG file may keep its EXIF data after the pixels: Pillow would decode all of them to look there.
+    late = image.format == "PNG" and "exif" not in image.info and has_late_exif(stream)
+    exif = image.getexif() if late else Image.Image.getexif(image)
+    return (width, height) if _orientation(exif) >= 5 else (height, width)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
