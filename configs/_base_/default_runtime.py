@@ -7,7 +7,11 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="SafeCheckpointHook", by_epoch=False, interval=2000, max_keep_ckpts=2, save_best=None,
+        type="SafeCheckpointHook",
+        by_epoch=False,
+        interval=2000,
+        max_keep_ckpts=2,
+        save_best=None,
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     progress=dict(type="ProgressHook"),

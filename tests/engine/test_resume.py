@@ -54,7 +54,8 @@ def test_half_and_half_is_the_whole(tmp_path, workers):
     assert first.rates + second.rates == record.rates
     assert len(set(record.losses)) == 12
     assert_same(
-        ckpt.to_plain(runner.optim_wrapper.state_dict(), "o"), ckpt.to_plain(resumed.optim_wrapper.state_dict(), "o")
+        ckpt.to_plain(runner.optim_wrapper.state_dict(), "o"),
+        ckpt.to_plain(resumed.optim_wrapper.state_dict(), "o"),
     )
     one = ckpt.read_checkpoint(tmp_path / "whole" / "iter_12.pth")
     two = ckpt.read_checkpoint(tmp_path / "halves" / "iter_12.pth")
@@ -95,7 +96,9 @@ def test_resume_refuses_another_architecture(tmp_path):
     cfg = toy_config(tmp_path)
     run(cfg, stop_after=6)
     cfg["model"] = {"type": "ToyModel", "width": 9}
-    with pytest.raises(CheckpointError, match=r"another architecture than ToyModel: 3 have another shape .*body.0"):
+    with pytest.raises(
+        CheckpointError, match=r"another architecture than ToyModel: 3 have another shape .*body.0"
+    ):
         run(cfg, resume=str(tmp_path / "iter_6.pth"))
 
 

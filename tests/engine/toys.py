@@ -36,7 +36,9 @@ class ToyDataset(Dataset):
 
     METAINFO = {"classes": ("a",)}
 
-    def __init__(self, size: int = 11, noise: float = 0.1, ann_file: str = "", data_root: str = "", prompt="point"):
+    def __init__(
+        self, size: int = 11, noise: float = 0.1, ann_file: str = "", data_root: str = "", prompt="point"
+    ):
         self.size, self.noise, self.prompt = size, noise, prompt
         self.metainfo = dict(self.METAINFO)
 

@@ -163,7 +163,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} cannot be opened as a training checkpoint of UltraSam, because it is damaged or holds "
             f"objects "
-            f"({(str(error).splitlines() or ['empty'])[0]}); start from other projects' weights with --weights"
+            f"({(str(error).splitlines() or ['empty'])[0]}); start from foreign weights with --weights"
         ) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(

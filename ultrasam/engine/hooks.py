@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
@@ -40,6 +41,8 @@ class SafeCheckpointHook(CheckpointHook):
     Args:
         **kwargs: Arguments of :class:`mmengine.hooks.CheckpointHook`; ``published_keys`` is refused.
     """
+
+    file_backend: Any
 
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("published_keys") is not None:
@@ -153,7 +156,8 @@ class ProgressHook(Hook):
         """Advance the bar and show the loss."""
         if self._train_bar is not None:
             if outputs and "loss" in outputs:
-                self._train_bar.set_postfix(loss=f"{float(outputs['loss']):.4g}", refresh=False)
+                loss = torch.as_tensor(outputs["loss"]).detach()
+                self._train_bar.set_postfix(loss=f"{float(loss):.4g}", refresh=False)
             self._train_bar.update(1)
 
     def after_train(self, runner: Any) -> None:

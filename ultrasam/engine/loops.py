@@ -59,7 +59,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
         self.val_begin = val_begin
         self.val_interval = val_interval
         self.stop_training = False
-        self.dataloader_iterator = None
+        self.dataloader_iterator: Any = None
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(
             val_interval, dynamic_intervals
         )

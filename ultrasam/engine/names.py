@@ -83,7 +83,7 @@ def accepted_arguments(function: Any) -> set[str] | None:
     """
     if not inspect.isclass(function):
         try:
-            parameters = inspect.signature(function).parameters.values()
+            parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
             return None
         if any(p.kind is p.VAR_KEYWORD for p in parameters):

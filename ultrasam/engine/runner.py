@@ -61,6 +61,9 @@ class UltraSamRunner(Runner):
     ``CheckpointHook`` as :class:`~ultrasam.engine.hooks.SafeCheckpointHook`.
     """
 
+    _timestamp: str
+    optim_wrapper: Any
+    param_schedulers: Any
     _pending_random_state: dict[str, Any] | None = None
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
@@ -278,10 +281,11 @@ class UltraSamRunner(Runner):
         if not is_main_process():
             return
         model = self.bare_model
+        card = getattr(model, "card", None)
         checkpoint: dict[str, Any] = {
             "format": ckpt.FORMAT,
             "meta": {**self._default_meta(by_epoch), **(meta or {})},
-            "card": model.card() if hasattr(model, "card") else {},
+            "card": card() if callable(card) else {},
             "state_dict": model.state_dict(),
             "message_hub": ckpt.hub_state(self.message_hub),
         }

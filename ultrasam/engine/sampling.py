@@ -49,7 +49,7 @@ class SampleKey(int):
     def __sub__(self, other: int) -> SampleKey:
         return SampleKey(int(self) - int(other), self.draw)
 
-    def __getnewargs__(self) -> tuple[int, int]:
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
         return int(self), self.draw
 
     def __repr__(self) -> str:

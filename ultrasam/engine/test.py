@@ -68,6 +68,13 @@ def dataset_slug(leaf: Mapping[str, Any]) -> str | None:
     return match.group(1) if match else None
 
 
+def _with_slug(ann_file: str, old: str, new: str) -> str:
+    """Exchange the data set in ``OLD/annotations/test.OLD.json``, folder and file name alike."""
+    path = Path(ann_file)
+    folders = [new if part == old else part for part in path.parts[:-1]]
+    return str(Path(*folders) / path.name.replace(f".{old}.", f".{new}."))
+
+
 def select_datasets(cfg: Config, slugs: Sequence[str]) -> None:
     """Test on some data sets only: those configured, or others laid out like the first configured one.
 
@@ -92,7 +99,7 @@ def select_datasets(cfg: Config, slugs: Sequence[str]) -> None:
                 f"instead"
             )
         leaf = copy.deepcopy(leaves[known[0]])
-        leaf["ann_file"] = str(leaf["ann_file"]).replace(known[0], slug)
+        leaf["ann_file"] = _with_slug(str(leaf["ann_file"]), known[0], slug)
         path = Path(leaf.get("data_root") or "") / leaf["ann_file"]
         if not path.exists():
             raise ConfigError(
