@@ -53,7 +53,8 @@ def describe(state: Mapping[str, Tensor]) -> ArchInfo:
     Raises:
         CheckpointError: the image encoder is not there or not of a known kind.
     """
-    parameters = sum(value.numel() for name, value in state.items() if not name.endswith("num_batches_tracked"))
+    counted = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
+    parameters = sum(value.numel() for value in counted)
     mlp = state.get("mask_decoder.transformer.layers.0.mlp.lin1.weight")
     decoder_mlp_dim = 0 if mlp is None else int(mlp.shape[0])
     if "image_encoder.patch_embed.proj.weight" in state:
@@ -61,8 +62,8 @@ def describe(state: Mapping[str, Tensor]) -> ArchInfo:
     if "image_encoder.patch_embed.seq.0.c.weight" in state:
         return _describe_tiny_vit(state, decoder_mlp_dim, parameters)
     raise CheckpointError(
-        "the weights hold no image encoder of a known kind; expected 'image_encoder.patch_embed.proj.weight' (ViT) "
-        f"or '...patch_embed.seq.0.c.weight' (TinyViT), first names are {', '.join(list(state)[:3])}"
+        "the weights hold no image encoder of a known kind; expected 'image_encoder.patch_embed.proj.weight' "
+        f"(ViT) or '...patch_embed.seq.0.c.weight' (TinyViT), first names are {', '.join(list(state)[:3])}"
     )
 
 
@@ -73,17 +74,17 @@ def _describe_vit(state: Mapping[str, Tensor], decoder_mlp_dim: int, parameters:
     grid = 0 if position is None else int(position.shape[1])
     lengths: dict[int, int] = {}
     blocks, head_dim = set(), 0
-    for name, value in state.items():
-        match = re.match(r"image_encoder\.blocks\.(\d+)\.", name)
+    for key, value in state.items():
+        match = re.match(r"image_encoder\.blocks\.(\d+)\.", key)
         if match is None:
             continue
         blocks.add(int(match[1]))
-        if name.endswith(".attn.rel_pos_h"):
+        if key.endswith(".attn.rel_pos_h"):
             lengths[int(match[1])], head_dim = int(value.shape[0]), int(value.shape[1])
     whole = tuple(sorted(index for index, length in lengths.items() if length == 2 * grid - 1))
     windows = {(length + 1) // 2 for index, length in lengths.items() if index not in whole}
     heads = dim // head_dim if head_dim else 0
-    name = None
+    name: str | None = None
     for candidate, spec in ARCHITECTURES.items():
         args = spec.encoder_args
         if (
@@ -93,8 +94,17 @@ def _describe_vit(state: Mapping[str, Tensor], decoder_mlp_dim: int, parameters:
         ):
             name = candidate
     return ArchInfo(
-        name, "vit", dim, len(blocks), heads, grid * patch, patch, whole, max(windows, default=0),
-        decoder_mlp_dim, parameters,
+        name,
+        "vit",
+        dim,
+        len(blocks),
+        heads,
+        grid * patch,
+        patch,
+        whole,
+        max(windows, default=0),
+        decoder_mlp_dim,
+        parameters,
     )
 
 
@@ -109,6 +119,15 @@ def _describe_tiny_vit(state: Mapping[str, Tensor], decoder_mlp_dim: int, parame
     spec = ARCHITECTURES["tiny_vit"]
     known = (dim, len(blocks), heads, decoder_mlp_dim) == (320, 12, 10, spec.decoder_mlp_dim)
     return ArchInfo(
-        "tiny_vit" if known else None, "tiny_vit", dim, len(blocks), heads, spec.image_size, 4, (), window,
-        decoder_mlp_dim, parameters,
+        "tiny_vit" if known else None,
+        "tiny_vit",
+        dim,
+        len(blocks),
+        heads,
+        spec.image_size,
+        4,
+        (),
+        window,
+        decoder_mlp_dim,
+        parameters,
     )

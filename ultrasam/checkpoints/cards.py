@@ -1,8 +1,9 @@
 """Cards: what must be known of weights besides their numbers.
 
 A card is a dictionary of plain values: ``architecture``, ``mlp_residual``, ``preprocessing`` (square, mode,
-interpolation, scaling, mean, std), ``training`` (data sets with counts), ``licence``, ``source``, ``parent`` (SHA-256
-of the weights that training started from). Files of this project carry theirs; the cards of public files are here.
+interpolation, scaling, mean, std), ``training`` (data sets with counts), ``licence``, ``source``, ``parent``
+(SHA-256 of the weights that training started from). Files of this project carry theirs; those of public
+files are here.
 """
 
 from __future__ import annotations
@@ -85,11 +86,17 @@ def card_named(name: str) -> dict[str, Any]:
 
 
 def choose_card(
-    own: Mapping[str, Any] | None, family: str, architecture: str | None, *, stem: str, sha256: str, name: str | None
+    own: Mapping[str, Any] | None,
+    family: str,
+    architecture: str | None,
+    *,
+    stem: str,
+    sha256: str,
+    name: str | None,
 ) -> dict[str, Any] | None:
     """Return the card of a file.
 
-    SAM and MedSAM have the same names and shapes, so there the caller's word, the hash and the file's name decide.
+    SAM and MedSAM have the same names and shapes: the caller's word, the hash and the file's name decide.
 
     Args:
         own: the card in the file.

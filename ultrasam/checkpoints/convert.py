@@ -1,13 +1,13 @@
 """Names of ``UltraSam.pth`` to SAM's names and back.
 
-The released file keeps the same 90 million numbers under other names: one table of 11 embeddings for SAM's eight
-separate tensors, and attention projections whose three biases are one vector.
+The released file keeps the same 90 million numbers under other names: one table of 11 embeddings for SAM's
+eight separate tensors, and attention projections whose three biases are one vector.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -97,9 +97,7 @@ def convert_to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: one of the tensors that are joined is missing.
     """
-    missing = [name for name, _ in TABLE_ROWS if name not in state]
-    if missing:
-        raise CheckpointError(f"cannot write released names: {missing[0]!r} is missing; give a whole SAM network")
+    _require(state, [name for name, _ in TABLE_ROWS])
     out = {TABLE: torch.cat([state[name] for name, _ in TABLE_ROWS])}
     joined = {name for name, _ in TABLE_ROWS}
     for name, value in state.items():
@@ -111,11 +109,15 @@ def convert_to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif bias[2] == "q":
             stem = name.removesuffix("q_proj.bias")
             names = [f"{stem}{part}_proj.bias" for part in PARTS]
-            absent = [part for part in names if part not in state]
-            if absent:
-                raise CheckpointError(f"cannot write released names: {absent[0]!r} is missing; give a whole SAM network")
+            _require(state, names)
             out[f"decoder.{bias[1]}.attn.in_proj_bias"] = torch.cat([state[part] for part in names])
     return out
+
+
+def _require(state: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in state:
+            raise CheckpointError(f"cannot write released names: {name!r} is missing; give a whole network")
 
 
 def _split_table(table: Tensor) -> dict[str, Tensor]:
@@ -129,7 +131,8 @@ def _split_bias(name: str, bias: Tensor) -> dict[str, Tensor]:
     if bias.ndim != 1 or len(bias) % 3:
         raise CheckpointError(f"{name!r} must hold three biases, found a shape of {tuple(bias.shape)}")
     stem = DECODER + name.removeprefix("decoder.").removesuffix("attn.in_proj_bias")
-    return {f"{stem}{part}_proj.bias": piece.clone() for part, piece in zip(PARTS, bias.chunk(3), strict=True)}
+    pieces = zip(PARTS, bias.chunk(3), strict=True)
+    return {f"{stem}{part}_proj.bias": piece.clone() for part, piece in pieces}
 
 
 def _rename(name: str) -> str:

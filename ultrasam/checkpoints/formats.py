@@ -16,6 +16,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 IGNORED = ("pixel_mean", "pixel_std")
 
 
+RELEASED_SIGNS = (
+    "prompt_encoder.label_encoder.label_embedding.weight",
+    "backbone.channel_reduction.0.weight",
+)
+
+
 def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights of a loaded file: without wrapper, prefixes, pixel statistics.
 
@@ -35,11 +41,13 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
         if plain in IGNORED:
             continue
         if plain in state:
-            raise CheckpointError(f"the weights hold {plain!r} twice, under two prefixes; keep one copy of the network")
+            raise CheckpointError(f"the weights hold {plain!r} twice, under two prefixes; keep one copy")
         state[plain] = value
     if not state:
         keys = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
-        raise CheckpointError(f"the file holds no weights (found: {keys}); expected tensors by name, or 'state_dict'")
+        raise CheckpointError(
+            f"the file holds no weights (found: {keys}); expected tensors by name, or a 'state_dict' of them"
+        )
     return state
 
 
@@ -67,13 +75,14 @@ def detect_format(content: Mapping[str, Any]) -> str:
         CheckpointError: of no known family.
     """
     state = unwrap(content)
-    if "prompt_encoder.label_encoder.label_embedding.weight" in state or "backbone.channel_reduction.0.weight" in state:
+    if any(name in state for name in RELEASED_SIGNS):
         return "ultrasam_released"
     encoder = [name for name in state if name.startswith("image_encoder.")]
     ours = card_of(content) is not None or str(content.get("format", "")).startswith("ultrasam-")
     inner = content.get("state_dict")
-    if isinstance(inner, Mapping) and any(str(name).removeprefix("module.").startswith("sam.") for name in inner):
-        ours = True
+    if isinstance(inner, Mapping):
+        # A detector of this project holds the network as its attribute ``sam``.
+        ours = ours or any(str(name).removeprefix("module.").startswith("sam.") for name in inner)
     if encoder and ours:
         return "ultrasam"
     if any(name.startswith("image_encoder.patch_embed.seq.") for name in encoder):

@@ -112,7 +112,7 @@ def read_weights(path: str | Path, *, sha256: str | None = None, name: str | Non
     card = choose_card(card_of(content), family, arch.name, stem=path.stem, sha256=digest, name=name)
     residual = str((card or {}).get("mlp_residual", "single"))
     if residual not in RESIDUALS:
-        raise CheckpointError(f"{path}: its card has mlp_residual {residual!r}, expected 'single' or 'double'")
+        raise CheckpointError(f"{path}: its card has mlp_residual {residual!r}, expected one of {RESIDUALS}")
     return Weights(path, family, arch, residual, card, state)
 
 
@@ -128,8 +128,8 @@ def load_checkpoint(
     """Load a file of any known family into a SAM network.
 
     Args:
-        model: network with SAM's names (``image_encoder.*``, ``prompt_encoder.*``, ``mask_decoder.*``). Its method
-            ``set_mlp_residual`` is called, where it has one.
+        model: network with SAM's names (``image_encoder.*``, ``prompt_encoder.*``, ``mask_decoder.*``). Its
+            method ``set_mlp_residual`` is called, where it has one.
         path: the file.
         strict: every name must be in both, with equal shapes. Otherwise what fits is copied; see the report.
         resize_positions: interpolate ``pos_embed`` and ``rel_pos_*`` of another size.
@@ -153,7 +153,7 @@ def load_checkpoint(
     if strict and (missing or unexpected or mismatched):
         raise CheckpointError(_misfit(weights, own, state, missing, unexpected, mismatched))
     if not fitting:
-        raise CheckpointError(f"{path} ({weights.arch}) has no weight that fits the model ({_model_name(own)})")
+        raise CheckpointError(f"{path} is {weights.arch}: no weight of it fits the model, {_model_name(own)}")
     model.load_state_dict(fitting, strict=False)
     set_residual = getattr(model, "set_mlp_residual", None)
     if set_residual is not None:
@@ -184,7 +184,7 @@ def _resize_positions(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[
             grid = F.interpolate(grid, size=tuple(target.shape[1:3]), mode="bicubic", align_corners=False)
             state[name] = grid.permute(0, 2, 3, 1)
         elif name.endswith((".rel_pos_h", ".rel_pos_w")):
-            table = F.interpolate(value.float().T[None], size=target.shape[0], mode="linear", align_corners=False)
+            table = F.interpolate(value.float().T[None], size=target.shape[0], mode="linear")
             state[name] = table[0].T
         else:
             continue

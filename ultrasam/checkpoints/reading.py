@@ -50,7 +50,7 @@ def safe_load(path: str | Path, *, sha256: str | None = None) -> dict[str, Any]:
         sha256: hexadecimal hash that the file must have.
 
     Returns:
-        The dictionary in the file, tensors on the CPU. Of safetensors: ``state_dict`` and, if present, ``card``.
+        The dictionary in the file, tensors on the CPU. Of safetensors: ``state_dict`` and perhaps ``card``.
 
     Raises:
         CheckpointError: missing, a folder, empty, a web page, a pointer, truncated, of another kind or hash.
@@ -67,10 +67,10 @@ def safe_load(path: str | Path, *, sha256: str | None = None) -> dict[str, Any]:
         content = _read_safetensors(path)
     else:
         raise CheckpointError(
-            f"{path} is no PyTorch or safetensors weight file (it begins with {head[:8]!r}); download it again"
+            f"{path} is no PyTorch or safetensors file (it begins with {head[:8]!r}); download it again"
         )
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, a dictionary of weights was expected")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary of weights")
     return dict(content)
 
 
@@ -84,7 +84,7 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise CheckpointError(f"the weight file {path} does not exist; check the path") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read ({error}); check the path and its permissions") from error
+        raise CheckpointError(f"{str(path)!r} cannot be read ({error}); check its permissions") from error
     try:
         require_content(head, path)
     except DataError as error:
@@ -105,10 +105,7 @@ def _read_torch(path: Path, restricted: Callable[[Path], Any]) -> Any:
     try:
         return restricted(path)
     except MALFORMED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is damaged or cut off ({reason}); compare its size and hash with the source, download it again"
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _require_plain_archive(path: Path) -> None:
@@ -117,11 +114,16 @@ def _require_plain_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or cut off ({error}); compare its size and hash with the source, download it again"
-        ) from error
+        raise _damaged(path, error) from error
     if any(name.endswith("constants.pkl") for name in names):
-        raise CheckpointError(f"{path} is a TorchScript program, not a file of weights; export its state dict instead")
+        raise CheckpointError(f"{path} is a TorchScript program, not weights; export its state dict instead")
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(
+        f"{path} is damaged or cut off ({reason}); compare its size with the source and download it again"
+    )
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -138,7 +140,5 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         if "card" in metadata:
             content["card"] = json.loads(metadata["card"])
     except (SafetensorError, *MALFORMED) as error:
-        raise CheckpointError(
-            f"{path} is damaged or cut off ({error}); compare its size and hash with the source, download it again"
-        ) from error
+        raise _damaged(path, error) from error
     return content

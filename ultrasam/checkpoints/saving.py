@@ -30,15 +30,15 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], card: Mapping
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"weights are written as {' or '.join(SUFFIXES)}, got {path.name!r}; change the ending")
+        raise CheckpointError(f"weights are written as {' or '.join(SUFFIXES)}, got {path.name!r}")
     wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise CheckpointError(f"cannot write {path}: {wrong[0]!r} is no tensor; pass a state dict of tensors only")
+        raise CheckpointError(f"cannot write {path}: {wrong[0]!r} is no tensor; pass tensors only")
     try:
         text = json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"cannot write {path}: the card holds a value that is not plain ({error})") from error
-    # Clones: views of a larger storage would be written with all of it, shared ones are refused by safetensors.
+        raise CheckpointError(f"cannot write {path}: a value of the card is not plain ({error})") from error
+    # Clones: a view of a larger storage would be written with all of it, safetensors refuses shared ones.
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
@@ -54,4 +54,4 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], card: Mapping
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be written ({error}); check the folder and the free space") from error
+        raise CheckpointError(f"{path} cannot be written ({error}); check folder and free space") from error

