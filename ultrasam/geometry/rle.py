@@ -98,8 +98,11 @@ def _checked(rle: Mapping[str, Any]) -> tuple[int, int, bytes]:
 def _header(rle: Mapping[str, Any], where: str) -> tuple[int, int, bytes]:
     """Height, width and ASCII counts of a compressed RLE, without looking into the counts."""
     size, counts = rle.get("size"), rle.get("counts")
-    is_pair = isinstance(size, (list, tuple)) and len(size) == 2
-    if not is_pair or not (_is_count(size[0]) and _is_count(size[1])):
+    if (
+        not isinstance(size, (list, tuple))
+        or len(size) != 2
+        or not (_is_count(size[0]) and _is_count(size[1]))
+    ):
         raise DataError(f"{where}: the RLE needs a size of [height, width] in pixels, found {size!r}")
     height, width = int(size[0]), int(size[1])
     _require_size(height, width, where)

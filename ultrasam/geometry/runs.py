@@ -176,7 +176,8 @@ def _measure_batch(
 
     start, final, owner = start[foreground], stop[foreground] - 1, owner[foreground]
     height = heights[owner]
-    x1, x2 = start // height, final // height
+    # Division in float64 is exact enough below 2**31 pixels and several times faster than that of int64.
+    x1, x2 = (start / height).astype(np.int64), (final / height).astype(np.int64)
     # A run that goes on in the next column touches both the last and the first row.
     wraps = x2 > x1
     y1 = np.where(wraps, 0, start - x1 * height)
