@@ -25,14 +25,16 @@ Where = Callable[[int], str]
 
 @dataclass(frozen=True)
 class RunBatch:
-    """Run lengths of several masks in one array.
+    """Run lengths of several masks, as pairs of a background run and the foreground run after it.
 
     Attributes:
-        lengths: int64 (R,), run lengths in pixels, column-major order, background first in every mask.
-        first: int64 (N + 1,), the runs of mask ``i`` are ``lengths[first[i]:first[i + 1]]``.
+        background: int64 (P,), run lengths in pixels, in column-major order.
+        foreground: int64 (P,), run lengths in pixels; 0 after a mask that ends with background.
+        first: int64 (N + 1,), the pairs of mask ``i`` are ``first[i]`` to ``first[i + 1]`` (exclusive).
     """
 
-    lengths: NDArray[np.int64]
+    background: NDArray[np.int64]
+    foreground: NDArray[np.int64]
     first: NDArray[np.int64]
 
 
@@ -78,8 +80,8 @@ def parse_counts(counts: Sequence[bytes], where: Where) -> RunBatch:
     negative = np.flatnonzero(codes[last] & 0x10)
     value[negative] -= np.int64(1) << (5 * width[negative])
 
-    first = np.concatenate(([0], np.searchsorted(last, ends - 1) + 1)).astype(np.int64)
-    return RunBatch(_undo_differences(value, first), first)
+    runs = np.diff(np.searchsorted(last, ends - 1) + 1, prepend=0)
+    return _undo_differences(value, runs)
 
 
 def _damaged(where: Where, ends: NDArray[np.int64], character: int, what: str) -> DataError:
@@ -89,17 +91,33 @@ def _damaged(where: Where, ends: NDArray[np.int64], character: int, what: str) -
     )
 
 
-def _undo_differences(value: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+def _undo_differences(value: NDArray[np.int64], runs: NDArray[np.int64]) -> RunBatch:
     """From the fourth run of a mask on, COCO stores the difference to the run before the previous one."""
-    runs = np.diff(first)
-    position = np.arange(value.size) - np.repeat(first[:-1], runs)
-    odd = (position & 1).astype(bool)
-    lengths = value.copy()
-    for series in (~odd & (position != 0), odd):
-        total = np.cumsum(np.where(series, value, 0))
-        before = np.concatenate(([0], total))[first[:-1]]
-        np.copyto(lengths, total - np.repeat(before, runs), where=series)
-    return lengths
+    pairs = (runs + 1) // 2
+    first = np.concatenate(([0], np.cumsum(pairs)))
+    halves = np.cumsum(runs % 2)
+    # A mask of an odd number of runs gets one more place, so that background and foreground alternate.
+    padded = np.zeros(2 * int(first[-1]), dtype=np.int64)
+    padded[np.arange(value.size) + np.repeat(halves - runs % 2, runs)] = value
+    background, foreground = padded[0::2], padded[1::2]
+
+    # The first two background runs and the first foreground run of a mask stand for themselves.
+    opening = background[first[:-1]]
+    background[first[:-1]] = 0
+    background = _sums_within(background, first, pairs)
+    background[first[:-1]] = opening
+    foreground = _sums_within(foreground, first, pairs)
+    foreground[first[1:][runs % 2 == 1] - 1] = 0
+    return RunBatch(background, foreground, first)
+
+
+def _sums_within(
+    values: NDArray[np.int64], first: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Cumulative sums that start anew with every mask."""
+    total = np.cumsum(values)
+    total -= np.repeat(total[first[:-1]] - values[first[:-1]], pairs)
+    return total
 
 
 def measure(
@@ -149,13 +167,14 @@ def _batches(counts: Sequence[bytes]) -> list[tuple[int, int]]:
 def _measure_batch(
     batch: RunBatch, heights: NDArray[np.int64], widths: NDArray[np.int64], where: Where
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    lengths, begin = batch.lengths, batch.first[:-1]
-    runs = np.diff(batch.first)
-    if (lengths < 0).any():
-        index = int(np.searchsorted(batch.first, np.argmin(lengths), side="right")) - 1
+    begin, pairs = batch.first[:-1], np.diff(batch.first)
+    shortest = np.minimum(batch.background, batch.foreground)
+    if (shortest < 0).any():
+        index = int(np.searchsorted(batch.first, np.argmin(shortest), side="right")) - 1
         raise DataError(
             f"{where(index)}: the compressed RLE string is damaged, a run is negative; export the mask again"
         )
+    lengths = batch.background + batch.foreground
     totals = np.add.reduceat(lengths, begin)
     wrong = np.flatnonzero(totals != heights * widths)
     if wrong.size:
@@ -165,16 +184,10 @@ def _measure_batch(
             f"{heights[index]} x {widths[index]} = {heights[index] * widths[index]}; export the mask again"
         )
 
-    stop = np.cumsum(lengths)
-    stop -= np.repeat(stop[begin] - lengths[begin], runs)
-    start = stop - lengths
-    owner = np.repeat(np.arange(runs.size), runs)
-    # The parity of the position inside the mask, from those of the position and of the mask's first run.
-    odd = (np.arange(lengths.size) ^ np.repeat(begin, runs)) & 1
-    foreground = (odd == 1) & (lengths > 0)
-    areas = np.add.reduceat(np.where(foreground, lengths, 0), begin)
-
-    start, final, owner = start[foreground], stop[foreground] - 1, owner[foreground]
+    drawn = np.flatnonzero(batch.foreground)
+    stop = _sums_within(lengths, batch.first, pairs)[drawn]
+    start, final = stop - batch.foreground[drawn], stop - 1
+    owner = np.repeat(np.arange(pairs.size), pairs)[drawn]
     height = heights[owner]
     # Division in float64 is exact enough below 2**31 pixels and several times faster than that of int64.
     x1, x2 = (start / height).astype(np.int64), (final / height).astype(np.int64)
@@ -183,7 +196,7 @@ def _measure_batch(
     y1 = np.where(wraps, 0, start - x1 * height)
     y2 = np.where(wraps, height - 1, final - x2 * height)
 
-    boxes = np.zeros((runs.size, 4), dtype=np.float64)
+    boxes = np.zeros((pairs.size, 4), dtype=np.float64)
     if owner.size:
         at = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
         rows = owner[at]
@@ -191,4 +204,4 @@ def _measure_batch(
         boxes[rows, 1] = np.minimum.reduceat(y1, at)
         boxes[rows, 2] = np.maximum.reduceat(x2, at) + 1
         boxes[rows, 3] = np.maximum.reduceat(y2, at) + 1
-    return areas, boxes
+    return np.add.reduceat(batch.foreground, begin), boxes
