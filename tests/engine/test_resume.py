@@ -102,6 +102,26 @@ def test_resume_refuses_another_architecture(tmp_path):
         run(cfg, resume=str(tmp_path / "iter_6.pth"))
 
 
+def test_card_decides_the_form_of_the_network(tmp_path):
+    class Network(torch.nn.Linear):
+        form = "single"
+
+        def set_mlp_residual(self, form):
+            self.form = form
+
+        def card(self):
+            return {"architecture": "toy", "mlp_residual": self.form}
+
+    saved, fresh = Network(2, 2), Network(2, 2)
+    card = {"architecture": "toy", "mlp_residual": "double"}
+    path = tmp_path / "w.pth"
+    ckpt.write_checkpoint({"format": ckpt.FORMAT, "card": card, "state_dict": saved.state_dict()}, path)
+    assert "all 2 weights" in ckpt.load_weights(fresh, path)
+    assert fresh.form == "double" and torch.equal(fresh.weight, saved.weight)
+    with pytest.raises(CheckpointError, match="card says 'other' but the configuration builds 'toy'"):
+        ckpt.follow_card(fresh, {"architecture": "other"}, path)
+
+
 def test_resume_refuses_other_data(tmp_path):
     cfg = toy_config(tmp_path)
     run(cfg, stop_after=6)

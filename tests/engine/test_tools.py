@@ -16,7 +16,7 @@ from toys import toy_config
 from ultrasam.engine import checkpointing, commands
 from ultrasam.engine import test as test_command
 from ultrasam.engine import train as train_command
-from ultrasam.errors import CheckpointError, ConfigError
+from ultrasam.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -82,7 +82,7 @@ def test_weights_start_a_new_run(toy, capsys):
     [
         (["absent.py"], "the configuration absent.py does not exist"),
         (["toy.py", "--resume", "absent.pth"], "the checkpoint absent.pth of --resume does not exist"),
-        (["toy.py", "--weights", "absent.pth"], "the file absent.pth of --weights does not exist"),
+        (["toy.py", "--weights", "absent.pth"], "'absent.pth' is neither an existing file nor a known name"),
         (["toy.py", "--resume", "a.pth", "--weights", "b.pth"], "exclude each other"),
         (["toy.py", "--seed", "-1"], "--seed must not be negative"),
         (["toy.py", "--cfg-options", "model.width=3"], "'model.width' is not in the configuration"),
@@ -117,10 +117,10 @@ def test_missing_file_and_interruption(capsys):
     assert "--resume continues" in capsys.readouterr().err
 
 
-def test_test_refuses_a_missing_checkpoint(toy):
-    arguments = test_command.parse_arguments(["toy.py", "absent.pth"])
-    with pytest.raises(CheckpointError, match=r"absent\.pth does not exist"):
-        test_command.prepare_config(arguments)
+def test_test_refuses_a_missing_checkpoint(toy, capsys):
+    assert test_command.main(["toy.py", "absent.pth"]) == 2
+    assert "'absent.pth' is neither" in capsys.readouterr().err
+    assert not (toy / "work_dirs").exists(), "nothing is written"
 
 
 def prepared(*arguments):

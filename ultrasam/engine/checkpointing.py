@@ -225,36 +225,71 @@ def load_exactly(model: nn.Module, state: Mapping[str, torch.Tensor], path: str 
     model.load_state_dict(state, strict=True)
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> str:
+def follow_card(model: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Give the network the form that its weights were trained in, which their names and shapes do not show.
+
+    Args:
+        model: Unwrapped model, or its SAM network; models without a card are left alone.
+        card: The checkpoint's card; ``architecture`` is compared, ``mlp_residual`` is set.
+        path: The checkpoint, for the error message.
+
+    Raises:
+        CheckpointError: If the card names another architecture than the model's.
+    """
+    own = model.card() if callable(getattr(model, "card", None)) else {}  # type: ignore[operator]
+    wanted, found = own.get("architecture"), card.get("architecture")
+    if wanted is not None and found is not None and wanted != found:
+        raise CheckpointError(
+            f"{path} is of another architecture: its card says {found!r} but the configuration builds "
+            f"{wanted!r}; "
+            "use the configuration it was trained with"
+        )
+    set_residual = getattr(getattr(model, "sam", model), "set_mlp_residual", None)
+    if set_residual is not None and "mlp_residual" in card:
+        set_residual(card["mlp_residual"])
+
+
+def weight_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path or a name of known weights stands for.
+
+    Raises:
+        CheckpointError: If it is neither.
+    """
+    from ultrasam.checkpoints import resolve_weights
+
+    return resolve_weights(os.fspath(name_or_path))
+
+
+def load_weights(model: nn.Module, name_or_path: str | os.PathLike[str]) -> str:
     """Load weights into a model: our own checkpoints whole, other files into its SAM network.
 
     Args:
         model: Unwrapped model. Where it has an attribute ``sam``, foreign files are loaded into that network.
-        path: A checkpoint of this engine, or any format that :mod:`ultrasam.checkpoints` reads.
+        name_or_path: A checkpoint of this engine, any format that :mod:`ultrasam.checkpoints` reads, or a
+            name that it knows.
 
     Returns:
-        One line that says what was loaded.
+        What was loaded, for people.
 
     Raises:
         CheckpointError: If the file cannot be used for this model.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"the weight file {path} does not exist; check the path")
-    own = _own_weights(path)
-    if own is not None and set(own) == set(model.state_dict()):
-        load_exactly(model, own, path)
-        return f"all {len(own)} weights of {path}"
     from ultrasam.checkpoints import load_checkpoint
 
+    path = weight_file(name_or_path)
+    own = _own_checkpoint(path)
+    if own is not None and set(own["state_dict"]) == set(model.state_dict()):
+        load_exactly(model, own["state_dict"], path)
+        follow_card(model, own["card"], path)
+        return f"all {len(own['state_dict'])} weights of {path}"
     return str(load_checkpoint(getattr(model, "sam", model), path))
 
 
-def _own_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor] | None:
-    """Return the weights of one of our training checkpoints, None for any other file."""
+def _own_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Return one of our training checkpoints, None for any other file."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
         return None
-    if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:
-        return checkpoint["state_dict"]
-    return None
+    ours = isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT
+    return checkpoint if ours else None

@@ -174,6 +174,38 @@ class UltraSamRunner(Runner):
             return
         super()._maybe_compile(target)
 
+    def train(self) -> nn.Module:
+        """Train, and stop the workers of the loaders at the end.
+
+        Returns:
+            The model, wrapped as in the runner.
+        """
+        try:
+            return super().train()
+        finally:
+            self._stop_workers()
+
+    def test(self) -> dict[str, float]:
+        """Test, and stop the workers of the loader at the end.
+
+        Returns:
+            Metrics by name.
+        """
+        try:
+            return super().test()
+        finally:
+            self._stop_workers()
+
+    def _stop_workers(self) -> None:
+        # Persistent workers live as long as their loader, which reference cycles of the runner keep alive;
+        # stopped by the garbage collector, they can hang for half a minute.
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            loader = getattr(loop, "dataloader", None)
+            iterator = getattr(loader, "_iterator", None)
+            if iterator is not None:
+                iterator._shutdown_workers()
+                loader._iterator = None
+
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load weights of any known format, strictly and without running code from the file.
 
@@ -221,6 +253,7 @@ class UltraSamRunner(Runner):
             )
         self.call_hook("after_load_checkpoint", checkpoint=saved)
         ckpt.load_exactly(self.bare_model, saved["state_dict"], filename)
+        ckpt.follow_card(self.bare_model, saved["card"], filename)
         self.train_loop._epoch = saved["meta"]["epoch"]
         self.train_loop._iter = saved["meta"]["iter"]
         if saved["data"] is not None:

@@ -19,14 +19,14 @@ from mmengine.config import Config
 
 import ultrasam
 from ultrasam.engine.build import build_runner
-from ultrasam.engine.checkpointing import load_weights, to_plain, write_text
+from ultrasam.engine.checkpointing import load_weights, to_plain, weight_file, write_text
 from ultrasam.engine.checks import leaf_datasets
 from ultrasam.engine.commands import add_shared_arguments, finite, print_metrics, run_command, set_seed
 from ultrasam.engine.config import load_config
 from ultrasam.engine.distributed import process_count, process_rank
 from ultrasam.engine.names import nearest
 from ultrasam.engine.setup import register_all
-from ultrasam.errors import CheckpointError, ConfigError
+from ultrasam.errors import ConfigError
 
 PROMPTS = ("point", "box")
 
@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="test.py", description="Test a model of UltraSam.")
     add_shared_arguments(parser)
-    parser.add_argument("checkpoint", type=Path, help="weights of any format that UltraSam reads")
+    parser.add_argument("checkpoint", help="weights: a file of any format that UltraSam reads, or a name")
     parser.add_argument(
         "--prompt", choices=PROMPTS, help="prompt of every object (default: the configuration's)"
     )
@@ -118,7 +118,6 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
 
     Raises:
         ConfigError: If the configuration cannot test.
-        CheckpointError: If the checkpoint does not exist.
     """
     cfg = load_config(arguments.config, arguments.cfg_options)
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
@@ -126,8 +125,6 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
             f"the configuration {cfg.filename} does not test: it lacks test_dataloader or test_evaluator; "
             f"add them"
         )
-    if not arguments.checkpoint.is_file():
-        raise CheckpointError(f"the checkpoint {arguments.checkpoint} does not exist; check the path")
     if arguments.datasets:
         select_datasets(cfg, arguments.datasets)
     if arguments.prompt:
@@ -187,13 +184,14 @@ def test(arguments: argparse.Namespace) -> Path:
     """
     register_all()
     cfg = prepare_config(arguments)
+    checkpoint = weight_file(arguments.checkpoint)
     runner = build_runner(cfg)
-    loaded = load_weights(runner.bare_model, arguments.checkpoint)
+    loaded = load_weights(runner.bare_model, checkpoint)
     runner.logger.info(f"Loaded {loaded}")
     metrics = runner.test()
     folder = Path(runner.work_dir)
     if process_rank() == 0:
-        record = result_record(cfg, arguments.checkpoint, loaded, metrics, runner.seed)
+        record = result_record(cfg, checkpoint, loaded, metrics, runner.seed)
         write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
     print_metrics("Test:", metrics)
     if arguments.show_dir and process_rank() == 0:

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ultrasam.engine.build import build_runner
-from ultrasam.engine.checkpointing import latest_checkpoint
+from ultrasam.engine.checkpointing import latest_checkpoint, weight_file
 from ultrasam.engine.commands import add_shared_arguments, print_metrics, run_command, set_seed
 from ultrasam.engine.config import load_config
 from ultrasam.engine.precision import resolve_optim_wrapper
@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU or CPU")
     parser.add_argument(
-        "--weights", type=Path, help="start from these weights, of any format that UltraSam reads"
+        "--weights", help="start from these weights: a file of any format that UltraSam reads, or a name"
     )
     return parser.parse_args(argv)
 
@@ -68,7 +68,7 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     return cfg
 
 
-def _set_start(cfg: Config, resume: str | None, weights: Path | None) -> None:
+def _set_start(cfg: Config, resume: str | None, weights: str | None) -> None:
     """Decide between starting from weights, resuming, and both (resume once there is a checkpoint)."""
     if resume not in (None, NEWEST):
         if weights is not None:
@@ -81,9 +81,7 @@ def _set_start(cfg: Config, resume: str | None, weights: Path | None) -> None:
         cfg.load_from, cfg.resume = resume, True
         return
     if weights is not None:
-        if not weights.is_file():
-            raise CheckpointError(f"the file {weights} of --weights does not exist; check the path")
-        cfg.load_from = str(weights)
+        cfg.load_from = str(weight_file(weights).resolve())
     if resume == NEWEST:
         newest = latest_checkpoint(cfg.work_dir)
         if newest is not None:
