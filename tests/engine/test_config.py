@@ -84,6 +84,20 @@ def test_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     assert resolve_config("_base_/default_runtime.py") == tmp_path / "_base_/default_runtime.py"
 
 
+def test_data_are_found_from_the_working_directory_then_the_project(tmp_path, monkeypatch):
+    project, here = tmp_path / "project", tmp_path / "here"
+    (project / "data/a").mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.setattr(engine_config, "ROOT", project)
+    monkeypatch.chdir(here)
+    leaves = [{"data_root": "data/a"}, {"data_root": "data/absent"}]
+    (here / "c.py").write_text(f"test_dataloader = dict(dataset=dict(datasets={leaves}))\n")
+    roots = [leaf.data_root for leaf in load_config("c.py").test_dataloader.dataset.datasets]
+    assert roots == [str(project / "data/a"), "data/absent"]
+    (here / "data/a").mkdir(parents=True)
+    assert load_config("c.py").test_dataloader.dataset.datasets[0].data_root == "data/a"
+
+
 def test_missing_configuration_names_similar_ones(tmp_path, monkeypatch):
     (tmp_path / "ultrasam").mkdir()
     (tmp_path / "ultrasam/ultrasam_point.py").write_text("")

@@ -175,7 +175,8 @@ def load_config(path: str | Path, cfg_options: Sequence[str] | Mapping[str, Any]
         cfg_options: ``KEY=VALUE`` texts, or a dictionary of dotted keys.
 
     Returns:
-        The configuration; nothing is built yet.
+        The configuration; nothing is built yet. A relative ``data_root`` is looked for in the working directory,
+        then in the project.
 
     Raises:
         ConfigError: If the file is missing or faulty, or an option does not exist.
@@ -190,7 +191,19 @@ def load_config(path: str | Path, cfg_options: Sequence[str] | Mapping[str, Any]
         ) from error
     if cfg_options:
         apply_options(cfg, cfg_options if isinstance(cfg_options, Mapping) else parse_options(cfg_options))
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        _find_data(cfg.get(loader))
     return cfg
+
+
+def _find_data(node: Any) -> None:
+    """Make every ``data_root`` that is not in the working directory but in the project absolute."""
+    if isinstance(node, Mapping):
+        root = node.get("data_root")
+        if isinstance(root, str) and root and not Path(root).exists() and (ROOT / root).exists():
+            node["data_root"] = str(ROOT / root)  # type: ignore[index]
+    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
+        _find_data(child)
 
 
 def _first_line(error: BaseException) -> str:

@@ -200,7 +200,7 @@ class UltraSamRunner(Runner):
         # Persistent workers live as long as their loader, which reference cycles of the runner keep alive;
         # stopped by the garbage collector, they can hang for half a minute.
         for loop in (self._train_loop, self._val_loop, self._test_loop):
-            loader = getattr(loop, "dataloader", None)
+            loader: Any = getattr(loop, "dataloader", None)
             iterator = getattr(loader, "_iterator", None)
             if iterator is not None:
                 iterator._shutdown_workers()
