@@ -175,8 +175,8 @@ def load_config(path: str | Path, cfg_options: Sequence[str] | Mapping[str, Any]
         cfg_options: ``KEY=VALUE`` texts, or a dictionary of dotted keys.
 
     Returns:
-        The configuration; nothing is built yet. A relative ``data_root`` is looked for in the working directory,
-        then in the project.
+        The configuration; nothing is built yet. A relative ``data_root`` is looked for in the working
+        directory, then in the project.
 
     Raises:
         ConfigError: If the file is missing or faulty, or an option does not exist.
@@ -202,8 +202,11 @@ def _find_data(node: Any) -> None:
         root = node.get("data_root")
         if isinstance(root, str) and root and not Path(root).exists() and (ROOT / root).exists():
             node["data_root"] = str(ROOT / root)  # type: ignore[index]
-    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
-        _find_data(child)
+        for child in node.values():
+            _find_data(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            _find_data(child)
 
 
 def _first_line(error: BaseException) -> str:
