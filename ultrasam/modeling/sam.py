@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ultrasam.modeling.mask_decoder import MULTI, SINGLE, MaskDecoder
 from ultrasam.modeling.prompt_encoder import Prompts, PromptEncoder
@@ -132,12 +133,42 @@ class Sam(nn.Module):
             side = 4 * embeddings.shape[-1]
             return embeddings.new_zeros(0, len(masks), side, side), embeddings.new_zeros(0, len(masks))
         code = self.prompt_encoder.dense_position_code()
-        step = count if chunk is None else chunk
-        logits, ious = [], []
-        for start in range(0, count, step):
-            part = prompts.select(slice(start, start + step)) if step < count else prompts
-            tokens, exists, dense = self.prompt_encoder(part)
-            logit, iou = self.mask_decoder(embeddings, code, tokens, dense, part.image_index, exists, outputs)
-            logits.append(logit)
-            ious.append(iou)
+        if chunk is None or count <= chunk:
+            return self.decode_part(embeddings, code, prompts, outputs)
+        parts = []
+        for start in range(0, count, chunk):
+            part = prompts.select(slice(start, start + chunk))
+            if torch.is_grad_enabled():
+                # One chunk's activations at a time in the backward pass too.
+                parts.append(checkpoint(self.decode_part, embeddings, code, part, outputs, use_reentrant=False))
+            else:
+                parts.append(self.decode_part(embeddings, code, part, outputs))
+        logits, ious = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(ious)
+
+    def decode_part(
+        self, embeddings: Tensor, code: Tensor, prompts: Prompts, outputs: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Decode all objects of ``prompts`` at once; see ``decode``."""
+        tokens, exists, dense = self.prompt_encoder(prompts)
+        return self.mask_decoder(embeddings, code, tokens, dense, prompts.image_index, exists, outputs)
+
+    @torch.no_grad()
+    def copy_single_mask_token(self, noise: float = 0.02, seed: int = 0) -> None:
+        """Start masks 1 to 3 from mask 0, for weights whose ambiguous output was never trained (LiteMedSAM).
+
+        Args:
+            noise: standard deviation of the tokens' difference, relative to that of token 0, so that they part ways.
+            seed: of that noise.
+        """
+        decoder = self.mask_decoder
+        tokens = decoder.mask_tokens.weight
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(tokens[1:].shape, generator=generator).to(tokens)
+        tokens[1:] = tokens[:1] + noise * tokens[0].std() * drawn
+        first = decoder.output_hypernetworks_mlps[0].state_dict()
+        for mlp in decoder.output_hypernetworks_mlps[1:]:
+            mlp.load_state_dict(first)
+        last = decoder.iou_prediction_head.layers[-1]
+        last.weight[1:] = last.weight[:1]
+        last.bias[1:] = last.bias[:1]

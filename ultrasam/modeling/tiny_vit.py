@@ -47,7 +47,13 @@ def may_store(module: nn.Module, *weights: Tensor) -> bool:
     return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights))
 
 
+# Of the widest map in a strip, per thread: about what the second-level cache of a core holds.
 STRIP_BYTES = 4 << 20
+
+
+def strip_rows(row_width: int) -> int:
+    """Return how many rows a strip has, for rows of that many float32 numbers."""
+    return max(STRIP_BYTES * torch.get_num_threads() // (4 * row_width), 1)
 
 
 def in_strips(x: Tensor, module: nn.Module) -> bool:
@@ -68,7 +74,7 @@ def over_rows(x: Tensor, function: Callable[[Tensor], Tensor], widest: int, mult
         (B, H, W, C').
     """
     batch, height, width, _ = x.shape
-    rows = max(STRIP_BYTES // (4 * width * widest * multiple), 1) * multiple
+    rows = strip_rows(width * widest * multiple) * multiple
     out: Tensor | None = None
     for image in range(batch):
         for start in range(0, height, rows):
@@ -200,7 +206,7 @@ class Bottleneck(nn.Module):
         stride, hidden = self.conv2.c.stride[0], self.conv2.c.out_channels
         depthwise, bias = self.conv2.folded() or self.conv2.fold()
         batch, height, width = x.shape[0], x.shape[2] // stride, x.shape[3] // stride
-        rows = max(STRIP_BYTES // (4 * x.shape[3] * hidden * stride), 1)
+        rows = strip_rows(x.shape[3] * hidden * stride)
         out: Tensor | None = None
         for image in range(batch):
             cells = x[image : image + 1].permute(0, 2, 3, 1)

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ultrasam.modeling.attention import attend_from_few, attend_to_few
 from ultrasam.modeling.common import MLPBlock
 
 MLP_RESIDUALS = ("single", "double")
+# Tokens of an object (5 output tokens and its prompt) up to which the forms for few tokens are the faster ones.
+FEW = 16
 
 
 class Attention(nn.Module):
@@ -45,6 +48,11 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """As ``forward`` on inputs that are projected already."""
+        # On a GPU the fused kernel wins in both directions; on a CPU it is slow where one side has few tokens.
+        if q.device.type == "cpu" and q.shape[1] > FEW >= k.shape[1]:
+            return self.out_proj(attend_to_few(q, k, v, self.heads, mask))
+        if q.device.type == "cpu" and k.shape[1] > FEW >= q.shape[1] and mask is None:
+            return self.out_proj(attend_from_few(q, k, v, self.heads))
         out = F.scaled_dot_product_attention(self.split(q), self.split(k), self.split(v), attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
@@ -96,9 +104,9 @@ class TwoWayAttentionBlock(nn.Module):
             tokens = tokens + self.self_attn(coded, coded, tokens, mask)
         tokens = self.norm1(tokens)
 
-        coded_cells = cells + cell_code
+        coded_cells, plain_cells = for_linear(cells + cell_code), for_linear(cells)
         to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
-        keys, values = to_image.k_proj(coded_cells), to_image.v_proj(cells)
+        keys, values = to_image.k_proj(coded_cells), to_image.v_proj(plain_cells)
         queries = to_token.q_proj(coded_cells)
         if spread is not None:
             keys, values, queries, cells = (x[spread] for x in (keys, values, queries, cells))
@@ -111,6 +119,13 @@ class TwoWayAttentionBlock(nn.Module):
         coded = tokens + token_code
         update = to_token.attend(queries, to_token.k_proj(coded), to_token.v_proj(tokens), mask)
         return tokens, self.norm4(cells + update)
+
+
+def for_linear(x: Tensor) -> Tensor:
+    """Cast to autocast's type once, where otherwise every layer that reads x would cast it again."""
+    if torch.is_autocast_enabled(x.device.type):
+        return x.to(torch.get_autocast_dtype(x.device.type))
+    return x
 
 
 class TwoWayTransformer(nn.Module):
@@ -164,5 +179,5 @@ class TwoWayTransformer(nn.Module):
             tokens, cells = layer(tokens, cells, code, cell_code, mask, spread)
             spread = None
         last = self.final_attn_token_to_image
-        tokens = self.norm_final_attn(tokens + last(tokens + code, cells + cell_code, cells))
+        tokens = self.norm_final_attn(tokens + last(tokens + code, for_linear(cells + cell_code), for_linear(cells)))
         return tokens, cells

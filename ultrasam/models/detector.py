@@ -1,0 +1,274 @@
+"""UltraSam as an MMDetection detector: encoder, prompts, decoder passes, losses, and masks at the original size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ultrasam.checkpoints import load_checkpoint, resolve_weights
+from ultrasam.errors import ConfigError
+from ultrasam.modeling.build import build_sam
+from ultrasam.modeling.losses import LossWeights, pass_losses
+from ultrasam.modeling.prompt_encoder import CORNER_A, CORNER_B, PADDING, Prompts
+from ultrasam.modeling.sam import Sam
+from ultrasam.models.embedding_cache import EmbeddingCache
+from ultrasam.models.parallel import mean_over_processes, reduce_log
+from ultrasam.models.postprocess import box_of_masks, masks_at_original_size
+
+FREEZABLE = ("image_encoder", "prompt_encoder", "mask_decoder")
+
+
+@MODELS.register_module()
+class UltraSamDetector(BaseDetector):
+    """Prompted segmentation of all objects of a batch as one flat list.
+
+    Args:
+        arch: architecture, see ``ultrasam.modeling.build``.
+        image_size: side of the square in pixels; None for the architecture's own.
+        preprocessing: fields of ``Preprocessing``; None for the architecture's own.
+        weights: checkpoint to start from, a path or a name such as "litemedsam".
+        passes: the decoder's passes in order, "single" (mask token 0) or "multi" (tokens 1 to 3, the best by
+            predicted IoU). ("single", "multi") is the paper's refinement, ("multi",) its ablation.
+        mask_prompt: give each pass the logits of the one before as mask prompt.
+        refine_with_box: at test time, replace a point by the box of the pass before (released UltraSam).
+        copy_single_mask_token: start tokens 1 to 3 from token 0, see ``Sam.copy_single_mask_token``.
+        freeze: parts that do not train: "image_encoder", "prompt_encoder", "mask_decoder".
+        cache_dir: keep the embeddings of a frozen encoder here; None keeps none.
+        cache_bytes: bound of that folder.
+        decode_chunk: objects decoded at a time.
+        mask_order: "logits" enlarges logits and thresholds once; "released" as the published tables did.
+        loss: fields of ``LossWeights``.
+        dropout: in the decoder's MLPs while training.
+        checkpoint_blocks: recompute the encoder's blocks in the backward pass.
+        compile_encoder: compile the encoder (CUDA).
+        data_preprocessor: config of ``SamDataPreprocessor``.
+        init_cfg: for MMEngine, unused.
+    """
+
+    def __init__(
+        self,
+        arch: str = "vit_b",
+        image_size: int | None = None,
+        preprocessing: dict[str, Any] | None = None,
+        weights: str | None = None,
+        passes: Sequence[str] = ("single", "multi"),
+        mask_prompt: bool = True,
+        refine_with_box: bool = False,
+        copy_single_mask_token: bool = False,
+        freeze: Sequence[str] = (),
+        cache_dir: str | None = None,
+        cache_bytes: int = 20 * 2**30,
+        decode_chunk: int = 16,
+        mask_order: str = "logits",
+        loss: dict[str, Any] | None = None,
+        dropout: float = 0.1,
+        checkpoint_blocks: bool = False,
+        compile_encoder: bool = False,
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor or dict(type="mmdet.SamDataPreprocessor"), init_cfg=init_cfg)
+        check_choices("passes", passes, ("single", "multi"))
+        check_choices("freeze", freeze, FREEZABLE)
+        check_choices("mask_order", (mask_order,), ("logits", "released"))
+        if not passes:
+            raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
+        if cache_dir is not None and "image_encoder" not in freeze:
+            raise ConfigError("cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze")
+        self.sam: Sam = build_sam(arch, image_size, preprocessing, dropout, checkpoint_blocks)
+        self.passes = tuple(passes)
+        self.mask_prompt = mask_prompt
+        self.refine_with_box = refine_with_box
+        self.frozen = tuple(freeze)
+        self.cache_dir = cache_dir
+        self.cache_bytes = cache_bytes
+        self.decode_chunk = decode_chunk
+        self.mask_order = mask_order
+        self.loss_weights = LossWeights(**(loss or {}))
+        self.cache: EmbeddingCache | None = None
+        if weights is not None:
+            load_checkpoint(self.sam, resolve_weights(weights))
+        if copy_single_mask_token:
+            self.sam.copy_single_mask_token()
+        if compile_encoder:
+            self.sam.image_encoder.compile()
+        self.freeze_parts()
+
+    def freeze_parts(self) -> None:
+        """Take gradients from frozen parts and from what these passes never use, so that no process waits for them."""
+        decoder, prompts = self.sam.mask_decoder, self.sam.prompt_encoder
+        unused: list[torch.nn.Module] = []
+        if "single" not in self.passes:
+            unused.append(decoder.output_hypernetworks_mlps[0])
+        if "multi" not in self.passes:
+            unused.extend(decoder.output_hypernetworks_mlps[1:])
+        if len(self.passes) == 1 or not self.mask_prompt:
+            unused.append(prompts.mask_downscaling)
+        for module in [*(getattr(self.sam, name) for name in self.frozen), *unused]:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> UltraSamDetector:
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            getattr(self.sam, name).eval()
+        return self
+
+    def card(self) -> dict[str, Any]:
+        """Return what a checkpoint must say of the network."""
+        return {
+            "architecture": self.sam.arch,
+            "mlp_residual": self.sam.mlp_residual,
+            "preprocessing": self.sam.preprocessing.to_dict(),
+            "passes": list(self.passes),
+            "frozen": list(self.frozen),
+        }
+
+    def extract_feat(self, batch_inputs: Sequence[Tensor]) -> Tensor:
+        """Encode resized images, a list of (3, h, w) uint8, to embeddings (B, C, h, w)."""
+        if "image_encoder" in self.frozen:
+            with torch.no_grad():
+                return torch.cat([self.frozen_embedding(image) for image in batch_inputs])
+        return self.sam.encode(self.sam.preprocessing.batch(list(batch_inputs)))
+
+    def frozen_embedding(self, image: Tensor) -> Tensor:
+        """Encode one image (3, h, w) with a frozen encoder: (1, C, h, w) float32 of half precision.
+
+        Embeddings are rounded to half whether they are cached or not, and made one image at a time, so the cache
+        and the batch change nothing.
+        """
+        if self.cache_dir is not None and self.cache is None:
+            self.cache = EmbeddingCache(
+                self.cache_dir, self.sam.image_encoder, self.sam.preprocessing, self.cache_bytes
+            )
+        found = None if self.cache is None else self.cache.get(image)
+        if found is None:
+            with torch.autocast(image.device.type, enabled=False):
+                found = self.sam.encode(self.sam.preprocessing.batch([image]))[0].half()
+            if self.cache is not None:
+                self.cache.put(image, found)
+        return found.to(image.device, torch.float32)[None]
+
+    def prompts_of(self, samples: Sequence[Any], device: torch.device) -> Prompts:
+        """Join the samples' prompt tokens into one flat list."""
+        instances = [sample.prompt_instances for sample in samples]
+        counts = torch.tensor([len(instance) for instance in instances])
+        width = max((instance.labels.shape[1] for instance in instances if len(instance)), default=0)
+        total = int(counts.sum())
+        coords = torch.zeros(total, width, 2)
+        labels = torch.full((total, width), PADDING, dtype=torch.long)
+        row = 0
+        for instance in instances:
+            count = len(instance)
+            if count:
+                tokens = instance.labels.shape[1]
+                coords[row : row + count, :tokens] = instance.coords.cpu()
+                labels[row : row + count, :tokens] = instance.labels.cpu()
+            row += count
+        index = torch.arange(len(samples)).repeat_interleave(counts)
+        return Prompts(coords.to(device), labels.to(device), index.to(device))
+
+    def run_passes(
+        self, embeddings: Tensor, prompts: Prompts, samples: Sequence[Any] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Decode pass after pass; ``samples`` are needed for ``refine_with_box`` only.
+
+        Returns:
+            per pass the logits (N, M, 4h, 4w) and predicted IoU (N, M).
+        """
+        outcomes: list[tuple[Tensor, Tensor]] = []
+        for number, kind in enumerate(self.passes):
+            if number:
+                best = best_logits(*outcomes[-1])
+                masks = best.detach()[:, None].to(embeddings.dtype) if self.mask_prompt else None
+                if self.refine_with_box and samples is not None:
+                    prompts = self.points_to_boxes(prompts, best, samples)
+                prompts = Prompts(prompts.coords, prompts.labels, prompts.image_index, masks)
+            outcomes.append(self.sam.decode(embeddings, prompts, kind == "multi", self.decode_chunk))
+        return outcomes
+
+    def points_to_boxes(self, prompts: Prompts, logits: Tensor, samples: Sequence[Any]) -> Prompts:
+        """Replace each click by the box of its mask, where there is a mask."""
+        coords, labels = prompts.coords.clone(), prompts.labels.clone()
+        for image, sample in enumerate(samples):
+            rows = torch.nonzero(prompts.image_index == image)[:, 0]
+            if not len(rows):
+                continue
+            masks = masks_at_original_size(logits[rows], sample.transform, self.mask_order)
+            boxes = sample.transform.boxes(box_of_masks(masks))
+            for row, box, mask in zip(rows.tolist(), boxes, masks, strict=True):
+                if bool(mask.any()) and CORNER_A not in labels[row].tolist():
+                    # The released system gives this box without the half pixel that the prompt encoder adds.
+                    coords[row, :2] = box.to(coords).reshape(2, 2) - 0.5
+                    labels[row] = PADDING
+                    labels[row, :2] = torch.tensor([CORNER_A, CORNER_B], device=labels.device)
+        return Prompts(coords, labels, prompts.image_index)
+
+    def loss(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the losses of all passes; a suffix ``.k`` names pass k + 1, as in the released system.
+
+        Losses are means over the objects of all processes, so the number of processes does not change them.
+        """
+        embeddings = self.extract_feat(batch_inputs)
+        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        targets = torch.cat([sample.gt_instances.targets for sample in batch_data_samples]).to(embeddings.device)
+        normalizer = mean_over_processes(len(prompts), embeddings.device).clamp(min=1e-8)
+        losses: dict[str, Tensor] = {}
+        for number, (logits, iou) in enumerate(self.run_passes(embeddings, prompts)):
+            suffix = f".{number - 1}" if number else ""
+            for name, value in pass_losses(logits, iou, targets, self.loss_weights, normalizer).items():
+                losses[name + suffix] = value
+        if not len(prompts):
+            # A batch of negatives only has no gradient; every process must still take part in the step.
+            losses["loss_focal"] = losses["loss_focal"] + 0 * sum(
+                p.sum() for p in self.parameters() if p.requires_grad
+            )
+        return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum the losses; what is logged is the mean over the processes, not the first one's."""
+        total, log = super().parse_losses(losses)
+        return total, reduce_log(log)
+
+    @torch.no_grad()
+    def predict(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any]) -> list[Any]:
+        """Add ``pred_instances`` to each sample: one mask per prompt, scored by its predicted IoU.
+
+        Fields: ``masks`` (N, H, W) bool at the original size, ``bboxes`` (N, 4) in original pixels, ``scores`` (N,),
+        ``labels`` (N,) zeros.
+        """
+        embeddings = self.extract_feat(batch_inputs)
+        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        logits, iou = self.run_passes(embeddings, prompts, batch_data_samples)[-1]
+        chosen, scores = best_logits(logits, iou).float(), iou.float().amax(dim=1)
+        for image, sample in enumerate(batch_data_samples):
+            rows = prompts.image_index == image
+            masks = masks_at_original_size(chosen[rows], sample.transform, self.mask_order)
+            sample.pred_instances = InstanceData(
+                masks=masks, bboxes=box_of_masks(masks), scores=scores[rows], labels=torch.zeros_like(scores[rows], dtype=torch.long)
+            )
+        return list(batch_data_samples)
+
+    def _forward(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any] | None = None) -> Any:
+        """Return the last pass's logits and predicted IoU, or the embeddings where there are no prompts."""
+        embeddings = self.extract_feat(batch_inputs)
+        if batch_data_samples is None:
+            return embeddings
+        return self.run_passes(embeddings, self.prompts_of(batch_data_samples, embeddings.device))[-1]
+
+
+def best_logits(logits: Tensor, iou: Tensor) -> Tensor:
+    """Return of (N, M, h, w) the candidate with the highest predicted IoU: (N, h, w)."""
+    return logits[torch.arange(len(logits), device=logits.device), iou.argmax(dim=1)]
+
+
+def check_choices(name: str, values: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse values that are not among ``known``."""
+    if isinstance(values, str) or any(value not in known for value in values):
+        raise ConfigError(f"{name} must hold only {', '.join(map(repr, known))}, got {values!r}")
