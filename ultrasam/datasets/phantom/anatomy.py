@@ -79,16 +79,35 @@ def _benign(rng: np.random.Generator, x: float, y: float, radius: float) -> list
         cyst = Blob(x, y, 1.1 * radius, radius * rng.uniform(0.65, 1.0), angle, lobulated(rng, 0.03, 2, 4))
         enhancement = rng.uniform(5, 10) / (2 * radius)
         return [
-            Structure(cyst, -36, label=0, attenuation=-enhancement, texture=0.5, softness=0.15, wall_db=3, wall=0.5,
-                      specular=1.2, haze_db=rng.uniform(-26, -18))
-        ]  # fmt: skip
+            Structure(
+                cyst,
+                -36,
+                label=0,
+                attenuation=-enhancement,
+                texture=0.5,
+                softness=0.15,
+                wall_db=3,
+                wall=0.5,
+                specular=1.2,
+                haze_db=rng.uniform(-26, -18),
+            )
+        ]
     outline = lobulated(rng, rng.uniform(0.02, 0.06), 2, 5)
     solid = Blob(x, y, 1.25 * radius, radius * rng.uniform(0.55, 0.8), angle, outline)
     enhancement = rng.uniform(1, 5) / (2 * radius)
     return [
-        Structure(solid, -rng.uniform(9, 17), label=0, attenuation=-enhancement, texture=rng.uniform(1.5, 3),
-                  softness=0.25, wall_db=rng.uniform(0, 4), wall=0.6, specular=rng.uniform(0.2, 1.0))
-    ]  # fmt: skip
+        Structure(
+            solid,
+            -rng.uniform(9, 17),
+            label=0,
+            attenuation=-enhancement,
+            texture=rng.uniform(1.5, 3),
+            softness=0.25,
+            wall_db=rng.uniform(0, 4),
+            wall=0.6,
+            specular=rng.uniform(0.2, 1.0),
+        )
+    ]
 
 
 def _malignant(rng: np.random.Generator, x: float, y: float, radius: float) -> list[Structure]:
@@ -174,11 +193,28 @@ def _vessel(rng: np.random.Generator, shape: Blob | Tube, radius: float, artery:
     haze = rng.uniform(-24, -15)
     if artery:
         return [
-            Structure(shape, -rng.uniform(24, 34), label=0, attenuation=-enhancement, softness=0.15,
-                      wall_db=rng.uniform(4, 8), wall=rng.uniform(0.7, 1.1), specular=rng.uniform(1.5, 3.5),
-                      haze_db=haze)
-        ]  # fmt: skip
+            Structure(
+                shape,
+                -rng.uniform(24, 34),
+                label=0,
+                attenuation=-enhancement,
+                softness=0.15,
+                wall_db=rng.uniform(4, 8),
+                wall=rng.uniform(0.7, 1.1),
+                specular=rng.uniform(1.5, 3.5),
+                haze_db=haze,
+            )
+        ]
     return [
-        Structure(shape, -rng.uniform(22, 30), label=1, attenuation=-enhancement, softness=0.2,
-                  wall_db=rng.uniform(0, 4), wall=0.4, specular=rng.uniform(0.5, 1.5), haze_db=haze)
-    ]  # fmt: skip
+        Structure(
+            shape,
+            -rng.uniform(22, 30),
+            label=1,
+            attenuation=-enhancement,
+            softness=0.2,
+            wall_db=rng.uniform(0, 4),
+            wall=0.4,
+            specular=rng.uniform(0.5, 1.5),
+            haze_db=haze,
+        )
+    ]

@@ -37,8 +37,17 @@ def fetal(rng: np.random.Generator, fov: Fov) -> Scene:
 def _sac(rng: np.random.Generator, x: float, y: float, a: float, b: float) -> Structure:
     """The amniotic fluid around the fetus."""
     fluid = Blob(x, y, a, b, rng.normal(0, 0.2), lobulated(rng, 0.07, 2, 5))
-    return Structure(fluid, -rng.uniform(20, 30), attenuation=-0.03, texture=2, softness=1.5, wall_db=1, wall=1.5,
-                     specular=0.4, haze_db=-10)  # fmt: skip
+    return Structure(
+        fluid,
+        -rng.uniform(20, 30),
+        attenuation=-0.03,
+        texture=2,
+        softness=1.5,
+        wall_db=1,
+        wall=1.5,
+        specular=0.4,
+        haze_db=-10,
+    )
 
 
 def _head(rng: np.random.Generator, size: float) -> list[Structure]:
@@ -52,10 +61,19 @@ def _head(rng: np.random.Generator, size: float) -> list[Structure]:
     falx = Rod(x, y, 0.68 * a, 0.01 * b, angle, rng.normal(0, 0.02) * b)
     parts = [
         _sac(rng, x + shift[0], y + shift[1], 1.18 * a, 1.2 * b),
-        Structure(skull, -rng.uniform(16, 23), label=0, attenuation=0.06, texture=2.5, softness=0.5,
-                  wall_db=rng.uniform(11, 16), wall=-0.016 * size, specular=rng.uniform(5, 10)),
+        Structure(
+            skull,
+            -rng.uniform(16, 23),
+            label=0,
+            attenuation=0.06,
+            texture=2.5,
+            softness=0.5,
+            wall_db=rng.uniform(11, 16),
+            wall=-0.016 * size,
+            specular=rng.uniform(5, 10),
+        ),
         Structure(falx, -rng.uniform(6, 14), texture=6, softness=0.6, specular=0.5),
-    ]  # fmt: skip
+    ]
     for side in (-1, 1):
         for along in (-0.38, 0.3):
             off = np.array([along * a, side * rng.uniform(0.25, 0.45) * b])
@@ -110,8 +128,17 @@ def _solid_mass(rng: np.random.Generator, x: float, y: float, size: float) -> St
     a = size * rng.uniform(0.14, 0.24)
     profile = lobulated(rng, rng.uniform(0.05, 0.12), 2, 6)
     mass = Blob(x, y, a, a * rng.uniform(0.65, 0.95), rng.uniform(-0.6, 0.6), profile)
-    return Structure(mass, -rng.uniform(8, 15), label=1, attenuation=rng.uniform(0, 4) / a, texture=rng.uniform(2, 4),
-                     softness=0.8, wall_db=rng.uniform(0, 4), wall=1.2, specular=0.8)  # fmt: skip
+    return Structure(
+        mass,
+        -rng.uniform(8, 15),
+        label=1,
+        attenuation=rng.uniform(0, 4) / a,
+        texture=rng.uniform(2, 4),
+        softness=0.8,
+        wall_db=rng.uniform(0, 4),
+        wall=1.2,
+        specular=0.8,
+    )
 
 
 def _cysts(rng: np.random.Generator, x: float, y: float, size: float) -> list[Structure]:
@@ -127,9 +154,18 @@ def _cysts(rng: np.random.Generator, x: float, y: float, size: float) -> list[St
         outline = lobulated(rng, 0.045, 2, 4)
         cyst = Blob(*place, radius, radius * rng.uniform(0.75, 1.0), rng.uniform(-1, 1), outline)
         parts.append(
-            Structure(cyst, -rng.uniform(24, 34), label=0, attenuation=-rng.uniform(3, 7) / (2 * radius), softness=0.5,
-                      wall_db=rng.uniform(1, 5), wall=1.0, specular=rng.uniform(0.8, 2), haze_db=rng.uniform(-24, -14))
-        )  # fmt: skip
+            Structure(
+                cyst,
+                -rng.uniform(24, 34),
+                label=0,
+                attenuation=-rng.uniform(3, 7) / (2 * radius),
+                softness=0.5,
+                wall_db=rng.uniform(1, 5),
+                wall=1.0,
+                specular=rng.uniform(0.8, 2),
+                haze_db=rng.uniform(-24, -14),
+            )
+        )
     return parts
 
 
@@ -155,12 +191,21 @@ def gastric(rng: np.random.Generator, fov: Fov) -> Scene:
     outline = lobulated(rng, rng.uniform(0.03, 0.08), 2, 5)
     shape = Blob(reach * np.sin(turn), reach * np.cos(turn), a, b, -turn, outline)
     if hypo:
-        lesion = Structure(shape, -rng.uniform(11, 18), label=0, attenuation=rng.uniform(-1, 3) / b,
-                           texture=rng.uniform(2, 3.5), softness=0.5, wall_db=rng.uniform(2, 5), wall=0.8,
-                           specular=0.8)  # fmt: skip
+        lesion = Structure(
+            shape,
+            -rng.uniform(11, 18),
+            label=0,
+            attenuation=rng.uniform(-1, 3) / b,
+            texture=rng.uniform(2, 3.5),
+            softness=0.5,
+            wall_db=rng.uniform(2, 5),
+            wall=0.8,
+            specular=0.8,
+        )
     else:
-        lesion = Structure(shape, rng.uniform(6, 10), label=1, attenuation=rng.uniform(0, 4) / b, texture=2,
-                           softness=0.6)  # fmt: skip
+        lesion = Structure(
+            shape, rng.uniform(6, 10), label=1, attenuation=rng.uniform(0, 4) / b, texture=2, softness=0.6
+        )
     parts = [lesion, *_nodes(rng, size, (shape.x, shape.y, 1.4 * a), fov.radius)]
     return Scene(layers, parts, fov.centre, size, "gist" if hypo else "lipoma", 2.5)
 
