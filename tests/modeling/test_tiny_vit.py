@@ -189,3 +189,8 @@ def test_bfloat16_autocast_stays_close(ours: TinyViT) -> None:
             rough = ours(image).float()
     error = (rough - exact).abs()
     assert 0 < float(error.mean()) < 0.05 * float(exact.abs().mean())
+
+
+def test_an_empty_batch_encodes_to_an_empty_batch() -> None:
+    with torch.no_grad():
+        assert small().eval()(torch.zeros(0, 3, 32, 64)).shape == (0, 256, 8, 16)

@@ -58,7 +58,8 @@ def strip_rows(row_width: int) -> int:
 
 def in_strips(x: Tensor, module: nn.Module) -> bool:
     """Whether a block works strip by strip: inference on a CPU."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and may_store(module)
+    inference = x.device.type == "cpu" and not torch.is_grad_enabled() and may_store(module)
+    return inference and x.numel() > 0
 
 
 def over_rows(x: Tensor, function: Callable[[Tensor], Tensor], widest: int, multiple: int = 1) -> Tensor:
