@@ -94,7 +94,7 @@ def _thigh(rng: np.random.Generator, size: float) -> list[Structure]:
     x, y, angle = rng.normal(0, 0.06) * size, rng.uniform(0.42, 0.58) * size, rng.normal(0, 0.22)
     length = size * rng.uniform(0.16, 0.23)
     flesh = Blob(x, y, 1.5 * length, size * rng.uniform(0.13, 0.19), angle, lobulated(rng, 0.09, 2, 5))
-    bone = Rod(x, y, length, size * rng.uniform(0.018, 0.026), angle, rng.normal(0, 0.01) * size)
+    bone = Rod(x, y, length, size * rng.uniform(0.015, 0.022), angle, rng.normal(0, 0.01) * size)
     return [
         _sac(rng, x, y, 2.0 * length, 0.27 * size),
         Structure(flesh, -rng.uniform(4, 10), texture=3, softness=1.0, wall_db=1, wall=1.2, specular=1),
@@ -176,7 +176,7 @@ def gastric(rng: np.random.Generator, fov: Fov) -> Scene:
     starts = np.cumsum(steps) * size
     wall = wavy(rng, 0.0, 0.06 * size, (1, 3.4), turn=True)
     layers = [Layer(None, -rng.uniform(20, 30))]
-    for start, level in zip(starts, (5.0, -9.0, 4.0, -12.0, 3.0), strict=True):
+    for start, level in zip(starts, (2.0, -10.0, 1.0, -13.0, 0.0), strict=True):
         # All boundaries of the wall bend together.
         boundary = replace(wall, depth=float(start))
         layers.append(Layer(boundary, level + rng.uniform(-2, 2), interface_db=3))
@@ -204,7 +204,7 @@ def gastric(rng: np.random.Generator, fov: Fov) -> Scene:
         )
     else:
         lesion = Structure(
-            shape, rng.uniform(6, 10), label=1, attenuation=rng.uniform(0, 4) / b, texture=2, softness=0.6
+            shape, rng.uniform(9, 13), label=1, attenuation=rng.uniform(0, 4) / b, texture=2, softness=0.6
         )
     parts = [lesion, *_nodes(rng, size, (shape.x, shape.y, 1.4 * a), fov.radius)]
     return Scene(layers, parts, fov.centre, size, "gist" if hypo else "lipoma", 2.5)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from ultrasam.datasets.phantom.shapes import Plane
 
-# Cycles a sample of the pulse: a quarter keeps positive and negative frequencies apart, so that the echo of
-# real scatterers is a circular complex Gaussian field.
+# Cycles a sample of the pulse: a quarter leaves the widest band on either side of it.
 _CARRIER = 0.25
 
 
@@ -63,12 +62,16 @@ def receive(
         complex64 (samples, beams).
     """
     samples, beams = amplitude.shape
-    scatterers = rng.standard_normal(amplitude.shape, dtype=np.float32) * amplitude
+    # Complex, because scatterers lie at any depth between samples, so that their echoes have any phase.
+    chance = rng.standard_normal((samples, 2 * beams), dtype=np.float32).view(np.complex64)
+    scatterers = chance * (amplitude * np.float32(np.sqrt(0.5)))
     if coherent is not None:
         scatterers += coherent
     # Silence after the last sample, so that the echo of the skin does not wrap around to the far end.
     padded = scipy.fft.next_fast_len(samples + int(6 * psf.axial))
-    axial = np.exp(-2 * (np.pi * psf.axial * (np.fft.fftfreq(padded) - _CARRIER)) ** 2)
+    # Frequencies are told apart modulo 1 only; a jump at 0.5 would make the pulse ring.
+    offset = (np.fft.fftfreq(padded) - _CARRIER + 0.5) % 1 - 0.5
+    axial = np.exp(-2 * (np.pi * psf.axial * offset) ** 2)
     axial /= np.sqrt(np.mean(axial**2))
     lateral = np.exp(-2 * (np.pi * psf.lateral[:, None] * np.fft.fftfreq(beams)) ** 2)
     lateral /= np.sqrt(np.mean(lateral**2, axis=1, keepdims=True))

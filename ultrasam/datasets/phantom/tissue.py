@@ -50,7 +50,7 @@ def smooth_field(
         field = wide[:, shape[1] : 2 * shape[1]]
     else:
         field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(field) * np.float32(1.35)
+    return np.ascontiguousarray(field) * np.float32(1.12)
 
 
 def build_tissue(scene: Scene, view: View, grid: BeamGrid, rng: np.random.Generator) -> Tissue:
@@ -142,7 +142,7 @@ def _paint_wall(
         1 + np.float32(0.35) * smooth_field(rng, distance.shape, (9, 9), grid.circular), 0.2, 1.6
     )
     band = np.exp(-(((distance - middle) / half) ** 2)) * patchy
-    rough = np.float32(structure.wall_db) * (np.float32(0.35) + np.float32(0.65) * facing**2)
+    rough = np.float32(structure.wall_db) * (np.float32(0.2) + np.float32(0.8) * facing**2)
     np.maximum(tissue.db, rough * np.minimum(band * 1.6, 1) - 40 * (band < 0.3), out=tissue.db)
     if structure.specular:
         line = np.exp(-(((distance - middle) / np.float32(1.3 * grid.step)) ** 2))
