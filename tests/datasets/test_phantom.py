@@ -258,3 +258,8 @@ def test_missing_output_folder_is_an_error_of_the_command_line() -> None:
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 2
+
+
+def test_pictures_that_hold_no_object_are_an_error_that_names_the_size() -> None:
+    with pytest.raises(DataError, match="size 12 hold no object of 60 pixels; give a larger --size"):
+        draw_picture(4, 0, 0, 0, 12)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from ultrasam.datasets.phantom.anatomy import breast, vessels
 from ultrasam.datasets.phantom.anatomy_polar import fetal, gastric, ovary
 from ultrasam.datasets.phantom.fov import Fov, curved_fov, linear_fov, radial_fov
-from ultrasam.datasets.phantom.render import object_masks, random_scanner, render
+from ultrasam.datasets.phantom.render import Scanner, object_masks, random_scanner, render
 from ultrasam.datasets.phantom.scene import Scene, View
 from ultrasam.errors import DataError
 
 # Pixels that an object must have in the picture to be worth a prompt.
 MINIMUM_AREA = 60
+_ATTEMPTS = 50
 _REFERENCE_SIZE = 256
 
 
@@ -73,6 +74,36 @@ class Picture:
     fov: Fov
 
 
+@dataclass(frozen=True)
+class Patient:
+    """What the pictures of a patient share.
+
+    Attributes:
+        fov: the field of view.
+        scanner: the machine and its settings.
+        scene: the anatomy.
+    """
+
+    fov: Fov
+    scanner: Scanner
+    scene: Scene
+
+
+def draw_patient(kind: int, patient: int, seed: int, size: int) -> Patient:
+    """Draw a patient with at least one object that is large enough in a picture; see :func:`draw_picture`."""
+    about = KINDS[kind]
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(kind, patient)))
+    for _ in range(_ATTEMPTS):
+        height, width = _picture_size(rng, size)
+        fov = about.fov(rng, height, width, rng.uniform(*about.depth))
+        scanner = random_scanner(rng)
+        scene = about.scene(rng, fov)
+        # Twice the area that counts, so that other views of the patient show the object too.
+        if any(mask.sum() >= 2 * MINIMUM_AREA for _, mask in object_masks(scene, View(), fov)):
+            return Patient(fov, scanner, scene)
+    raise _too_small(about.slug, patient, size)
+
+
 def draw_picture(kind: int, patient: int, image: int, seed: int, size: int) -> Picture:
     """Draw picture number ``image`` of a patient; the same numbers give the same picture.
 
@@ -87,18 +118,15 @@ def draw_picture(kind: int, patient: int, image: int, seed: int, size: int) -> P
         DataError: no object is large enough, which only a tiny ``size`` brings about.
     """
     about = KINDS[kind]
-    # The patient's stream is read anew for each picture, so that any worker can draw any picture.
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(kind, patient)))
-    height, width = _picture_size(rng, size)
-    fov = about.fov(rng, height, width, rng.uniform(*about.depth))
-    scanner = random_scanner(rng)
-    scene = about.scene(rng, fov)
+    # The patient is drawn anew for each picture, so that any worker can draw any picture.
+    shared = draw_patient(kind, patient, seed, size)
+    fov, scene = shared.fov, shared.scene
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(kind, patient, image)))
-    scanner = replace(scanner, grey=scanner.grey + rng.normal(0, 0.015))
-    for _ in range(50):
+    scanner = replace(shared.scanner, grey=shared.scanner.grey + rng.normal(0, 0.015))
+    for _ in range(_ATTEMPTS):
         view = _random_view(rng, about, fov)
         masks = object_masks(scene, view, fov)
-        visible = [mask.sum() >= MINIMUM_AREA for _, mask in masks]
+        visible = [bool(mask.sum() >= MINIMUM_AREA) for _, mask in masks]
         if any(visible):
             # Objects too small to annotate are not drawn either, so that every lesion in sight has a mask.
             keep = iter(visible)
@@ -106,9 +134,13 @@ def draw_picture(kind: int, patient: int, image: int, seed: int, size: int) -> P
             masks = [pair for pair, seen in zip(masks, visible, strict=True) if seen]
             grey = render(replace(scene, structures=parts), view, fov, scanner, rng)
             return Picture(grey, masks, scene.image_class, fov.spacing, fov)
-    raise DataError(
-        f"{about.slug}, patient {patient}: no object of {MINIMUM_AREA} pixels fits pictures of "
-        f"{height} x {width}; give a --size above {size}"
+    raise _too_small(about.slug, patient, size)
+
+
+def _too_small(slug: str, patient: int, size: int) -> DataError:
+    return DataError(
+        f"{slug}, patient {patient}: pictures of size {size} hold no object of {MINIMUM_AREA} pixels; "
+        "give a larger --size"
     )
 
 

@@ -66,7 +66,7 @@ def random_scanner(rng: np.random.Generator) -> Scanner:
         tgc_error=rng.uniform(0.5, 2.0),
         far_loss=rng.uniform(3, 12),
         noise_db=rng.uniform(-34, -22),
-        gamma=rng.uniform(1.0, 1.35),
+        gamma=rng.uniform(1.0, 1.6),
         smoothing=rng.uniform(0.0, 0.7),
         reverberation=rng.uniform(0.0, 1.0),
         looks=int(rng.choice([1, 2, 3, 4])),

@@ -139,7 +139,7 @@ def _paint_wall(
     half = np.float32(max(abs(structure.wall) / 2, 0.8 * grid.step))
     middle = np.float32(structure.wall / 2)
     patchy = np.clip(
-        1 + np.float32(0.35) * smooth_field(rng, distance.shape, (9, 9), grid.circular), 0.2, 1.6
+        1 + np.float32(0.45) * smooth_field(rng, distance.shape, (9, 9), grid.circular), 0.2, 1.6
     )
     band = np.exp(-(((distance - middle) / half) ** 2)) * patchy
     rough = np.float32(structure.wall_db) * (np.float32(0.2) + np.float32(0.8) * facing**2)
