@@ -1,0 +1,36 @@
+# make demo: install, make the phantom, train, test with points and boxes, draw.   make test: install, run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= work_dirs/demo
+
+.PHONY: help install demo test test-fast lint clean
+
+help:
+	@echo "make demo | make test | make test-fast | make lint | make install | make clean"
+
+install: $(STAMP)
+
+# torch comes first and alone: pip then settles everything else around it.
+$(STAMP): setup.py requirements.txt constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 13) else 'UltraSam needs Python 3.10 to 3.12, found ' + sys.version.split()[0] + '; run make PYTHON=python3.11')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/ultrasam demo --out $(DEMO)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

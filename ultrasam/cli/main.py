@@ -1,0 +1,74 @@
+"""The command ``ultrasam``: one verb a task."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+Verb = Callable[[Sequence[str]], int]
+
+
+def phantom(argv: Sequence[str]) -> int:
+    """Make the synthetic datasets."""
+    from ultrasam.datasets.phantom.cli import main as run
+
+    return run(argv)
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train a configuration (tools/train.py)."""
+    from ultrasam.engine.train import main as run
+
+    return run(argv)
+
+
+def test(argv: Sequence[str]) -> int:
+    """Test a checkpoint (tools/test.py)."""
+    from ultrasam.engine.test import main as run
+
+    return run(argv)
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Make the phantom, train, test with points and boxes, and draw the results."""
+    from ultrasam.cli.demo import main as run
+
+    return run(argv)
+
+
+def info(argv: Sequence[str]) -> int:
+    """Say what a weight file holds."""
+    from ultrasam.cli.info import main as run
+
+    return run(argv)
+
+
+VERBS: dict[str, Verb] = {"demo": demo, "train": train, "test": test, "phantom": phantom, "info": info}
+
+
+def usage() -> str:
+    """Return the list of verbs with the first line of what each does."""
+    lines = [f"  {name:<9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    return "usage: ultrasam VERB ...   (ultrasam VERB --help)\n" + "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; return the exit status, 2 for one that does not exist."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments and arguments[0] == "--version":
+        import ultrasam
+
+        print(ultrasam.__version__)
+        return 0
+    if not arguments or arguments[0] not in VERBS:
+        found = f"unknown verb {arguments[0]!r}; " if arguments else ""
+        print(f"{found}{usage()}", file=sys.stderr)
+        return 2
+    return VERBS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
