@@ -47,20 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     more = [f"model.cache_dir={out / 'embeddings'}", *options.cfg_options]
     started = time.perf_counter()
-    status = train([options.config, "--work-dir", str(out / "train"), "--amp", "--seed", str(options.seed), "--cfg-options", *more])
+    folder = str(out / "train")
+    seed = ["--seed", str(options.seed)]
+    status = train([options.config, "--work-dir", folder, "--amp", *seed, "--cfg-options", *more])
     run_phase("training", status, started)
     checkpoint = (out / "train" / "last_checkpoint").read_text(encoding="utf-8").strip()
 
     scores = {}
     for prompt in ("point", "box"):
         started = time.perf_counter()
-        folder = out / f"test_{prompt}"
-        status = test(
-            [options.config, checkpoint, "--prompt", prompt, "--out", str(folder), "--show-dir", str(folder / "pictures"),
-             "--cfg-options", *more]
-        )
+        result = out / f"test_{prompt}"
+        pictures = ["--out", str(result), "--show-dir", str(result / "pictures")]
+        status = test([options.config, checkpoint, "--prompt", prompt, *pictures, "--cfg-options", *more])
         run_phase(f"test with {prompt} prompts", status, started)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
+        metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))["metrics"]
         scores[prompt] = metrics
 
     print("\nHeld-out phantom images:")

@@ -171,6 +171,7 @@ def pack_prompts(results: dict[str, Any]) -> InstanceData:
     """Return prompts in original pixels for people, and their tokens in the square's pixels for the network."""
     fit, prompts = results["transform"], results["prompts"]
     none = torch.full((4,), float("nan"))
+    boxes = [none if p.box is None else torch.from_numpy(p.box) for p in prompts]
     tokens = Prompts.build(
         [torch.from_numpy(fit.points(p.points)) if len(p.points) else None for p in prompts],
         [torch.from_numpy(p.point_labels) if len(p.points) else None for p in prompts],
@@ -180,7 +181,7 @@ def pack_prompts(results: dict[str, Any]) -> InstanceData:
     return InstanceData(
         points=[p.points for p in prompts],
         point_labels=[p.point_labels for p in prompts],
-        boxes=torch.stack([none if p.box is None else torch.from_numpy(p.box) for p in prompts] or [none])[: len(prompts)],
+        boxes=torch.stack(boxes) if boxes else torch.zeros(0, 4),
         kind=[p.kind for p in prompts],
         coords=tokens.coords,
         labels=tokens.labels,

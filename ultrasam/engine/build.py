@@ -16,6 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
+from ultrasam.engine.allocator import keep_freed_memory
 from ultrasam.engine.checks import LOADERS, annotation_files, check_config
 from ultrasam.engine.names import accepted_arguments, all_registries, find_anywhere, nearest, registered_names
 from ultrasam.engine.precision import resolve_optim_wrapper
@@ -86,6 +87,7 @@ def build_runner(cfg: Config) -> UltraSamRunner:
         ConfigError: If it is wrong in any way that can be seen before data are read.
     """
     check_config(cfg)
+    keep_freed_memory()
     with explained_errors(str(cfg.filename)):
         return UltraSamRunner.from_cfg(cfg)
 

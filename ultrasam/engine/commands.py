@@ -58,12 +58,11 @@ def run_command(command: Callable[[], Path]) -> int:
         if process_rank() == 0:
             print(folder.resolve(), flush=True)
     except UltraSamError as error:
-        print(f"{prefix}{error}", file=sys.stderr, flush=True)
+        print(f"{prefix}{sentence_of(error)}", file=sys.stderr, flush=True)
         return 2
     except FileNotFoundError as error:
-        print(
-            f"{prefix}{error.filename or error} does not exist; check the path", file=sys.stderr, flush=True
-        )
+        what = f"{error.filename} does not exist" if error.filename else sentence_of(error)
+        print(f"{prefix}{what}; check the path", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print(
@@ -73,6 +72,23 @@ def run_command(command: Callable[[], Path]) -> int:
     finally:
         close_distributed()
     return 0
+
+
+def sentence_of(error: Exception) -> str:
+    """Return the message of an error, without the traceback that PyTorch adds to one of a loader's worker.
+
+    A worker's error arrives as the same class with the text ``Caught DataError in DataLoader worker process
+    0.``, the traceback, and in its last line the class and the message.
+
+    Args:
+        error: As it was caught in the main process.
+    """
+    text, kind = str(error), type(error)
+    if not text.startswith(f"Caught {kind.__name__} in "):
+        return text
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    # The last such line belongs to the error itself, also where the traceback holds its causes.
+    return text.rpartition(f"\n{name}: ")[2].strip() or text
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

@@ -1,6 +1,7 @@
 """Attention with SAM's decomposed relative positions, fused, and the plain form beside it as its check.
 
-The bias of a query on a key at grid cell (i, j) is ``rel_h[q, i] + rel_w[q, j]`` (Li et al. 2022, ViTDet). Four ways to add it:
+The bias of a query on a key at grid cell (i, j) is ``rel_h[q, i] + rel_w[q, j]`` (Li et al. 2022, ViTDet).
+Four ways to add it:
 
 * ``plain``: as written, one matrix per head. The check.
 * ``mask``: the bias as an additive mask of ``scaled_dot_product_attention``: best where grids are small (windows).

@@ -48,7 +48,6 @@ def build_sam(
     image_size: int | None = None,
     preprocessing: dict[str, Any] | None = None,
     dropout: float = 0.0,
-    checkpoint_blocks: bool = False,
 ) -> Sam:
     """Build a network with random weights.
 
@@ -57,7 +56,6 @@ def build_sam(
         image_size: side of the square in pixels, a multiple of 16; None for the architecture's own.
         preprocessing: fields of ``Preprocessing`` other than the architecture's own.
         dropout: in the decoder's MLPs while training.
-        checkpoint_blocks: recompute encoder blocks in the backward pass (ViT only).
 
     Raises:
         ValueError: for an unknown architecture or an image size that does not fit.
@@ -70,7 +68,7 @@ def build_sam(
         raise ValueError(f"image_size must be a multiple of 16, got {size}")
     encoder: nn.Module
     if spec.encoder == "vit":
-        encoder = ImageEncoder(image_size=size, checkpoint_blocks=checkpoint_blocks, **spec.encoder_args)
+        encoder = ImageEncoder(image_size=size, **spec.encoder_args)
     else:
         encoder = TinyViT(image_size=size, **spec.encoder_args)
     cells = size // int(encoder.stride)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from ultrasam.modeling.attention import (
     attend_chunked,
@@ -124,7 +123,6 @@ class ImageEncoder(nn.Module):
         out_dim: channels of the embedding (256).
         window: side of the windows in cells (14).
         global_blocks: blocks that attend over the whole grid (2, 5, 8, 11).
-        checkpoint_blocks: recompute blocks in the backward pass, for memory.
     """
 
     def __init__(
@@ -138,7 +136,6 @@ class ImageEncoder(nn.Module):
         out_dim: int = 256,
         window: int = 14,
         global_blocks: Sequence[int] = (2, 5, 8, 11),
-        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
         if image_size % patch_size:
@@ -146,7 +143,6 @@ class ImageEncoder(nn.Module):
         self.image_size = image_size
         self.stride = patch_size
         self.embed_dim_out = out_dim
-        self.checkpoint_blocks = checkpoint_blocks
         grid = image_size // patch_size
         self.patch_embed = PatchEmbed(patch_size, dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, dim))
@@ -166,6 +162,7 @@ class ImageEncoder(nn.Module):
         if path != "auto" and path not in ATTENTION_PATHS:
             raise ValueError(f"attention path must be auto or one of {sorted(ATTENTION_PATHS)}, got {path!r}")
         for block in self.blocks:
+            assert isinstance(block, Block)
             block.attn.path = path
 
     def position_table(self, height: int, width: int) -> Tensor:
@@ -184,10 +181,7 @@ class ImageEncoder(nn.Module):
         x = x + self.position_table(x.shape[1], x.shape[2]).to(x.dtype)
         kept = []
         for index, block in enumerate(self.blocks):
-            if self.checkpoint_blocks and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = block(x)
             if index in taps:
                 kept.append(x)
         return x, kept

@@ -100,6 +100,8 @@ class MaskDecoder(nn.Module):
         where the linear layers and the normalisation are fastest, and only the finished masks are put in pixel order.
         """
         first, norm, _, second, _ = self.output_upscaling
+        assert isinstance(first, nn.ConvTranspose2d) and isinstance(second, nn.ConvTranspose2d)
+        assert isinstance(norm, LayerNorm2d)
         x = F.gelu(norm_last(transposed_as_linear(first, cells), norm))
         x = F.gelu(transposed_as_linear(second, x))
         # x is (N, h * w, 2 x 2 of the first step, 2 x 2 of the second, C / 8)

@@ -174,7 +174,7 @@ class PromptEncoder(nn.Module):
             [
                 torch.zeros_like(self.not_a_point_embed.weight),
                 self.not_a_point_embed.weight,
-                *(embedding.weight for embedding in self.point_embeddings),
+                *(parameter for parameter in self.point_embeddings.parameters()),
             ]
         )
         tokens = code + table[labels + 2]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ultrasam.modeling.mask_decoder import MULTI, SINGLE, MaskDecoder
-from ultrasam.modeling.prompt_encoder import Prompts, PromptEncoder
+from ultrasam.modeling.prompt_encoder import PromptEncoder, Prompts
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -170,5 +170,6 @@ class Sam(nn.Module):
         for mlp in decoder.output_hypernetworks_mlps[1:]:
             mlp.load_state_dict(first)
         last = decoder.iou_prediction_head.layers[-1]
+        assert isinstance(last, nn.Linear)
         last.weight[1:] = last.weight[:1]
         last.bias[1:] = last.bias[:1]

@@ -85,7 +85,13 @@ class TwoWayAttentionBlock(nn.Module):
         self.mlp_residual = "single"
 
     def forward(
-        self, tokens: Tensor, cells: Tensor, token_code: Tensor, cell_code: Tensor, mask: Tensor | None, spread: Tensor | None
+        self,
+        tokens: Tensor,
+        cells: Tensor,
+        token_code: Tensor,
+        cell_code: Tensor,
+        mask: Tensor | None,
+        spread: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Update tokens (N, T, C) and cells.
 
@@ -141,7 +147,13 @@ class TwoWayTransformer(nn.Module):
     """
 
     def __init__(
-        self, depth: int = 2, dim: int = 256, heads: int = 8, mlp_dim: int = 2048, downsample: int = 2, dropout: float = 0.0
+        self,
+        depth: int = 2,
+        dim: int = 256,
+        heads: int = 8,
+        mlp_dim: int = 2048,
+        downsample: int = 2,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
@@ -156,10 +168,16 @@ class TwoWayTransformer(nn.Module):
         if form not in MLP_RESIDUALS:
             raise ValueError(f"mlp_residual must be one of {MLP_RESIDUALS}, got {form!r}")
         for layer in self.layers:
+            assert isinstance(layer, TwoWayAttentionBlock)
             layer.mlp_residual = form
 
     def forward(
-        self, tokens: Tensor, cells: Tensor, cell_code: Tensor, exists: Tensor | None = None, spread: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cells: Tensor,
+        cell_code: Tensor,
+        exists: Tensor | None = None,
+        spread: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode N objects.
 

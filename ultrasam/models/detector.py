@@ -45,8 +45,6 @@ class UltraSamDetector(BaseDetector):
         mask_order: "logits" enlarges logits and thresholds once; "released" as the published tables did.
         loss: fields of ``LossWeights``.
         dropout: in the decoder's MLPs while training.
-        checkpoint_blocks: recompute the encoder's blocks in the backward pass.
-        compile_encoder: compile the encoder (CUDA).
         data_preprocessor: config of ``SamDataPreprocessor``.
         init_cfg: for MMEngine, unused.
     """
@@ -68,12 +66,11 @@ class UltraSamDetector(BaseDetector):
         mask_order: str = "logits",
         loss: dict[str, Any] | None = None,
         dropout: float = 0.1,
-        checkpoint_blocks: bool = False,
-        compile_encoder: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor or dict(type="mmdet.SamDataPreprocessor"), init_cfg=init_cfg)
+        preprocessor = data_preprocessor or dict(type="mmdet.SamDataPreprocessor")
+        super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         check_choices("passes", passes, ("single", "multi"))
         check_choices("freeze", freeze, FREEZABLE)
         check_choices("mask_order", (mask_order,), ("logits", "released"))
@@ -81,7 +78,7 @@ class UltraSamDetector(BaseDetector):
             raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
         if cache_dir is not None and "image_encoder" not in freeze:
             raise ConfigError("cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze")
-        self.sam: Sam = build_sam(arch, image_size, preprocessing, dropout, checkpoint_blocks)
+        self.sam: Sam = build_sam(arch, image_size, preprocessing, dropout)
         self.passes = tuple(passes)
         self.mask_prompt = mask_prompt
         self.refine_with_box = refine_with_box
@@ -96,8 +93,6 @@ class UltraSamDetector(BaseDetector):
             load_checkpoint(self.sam, resolve_weights(weights))
         if copy_single_mask_token:
             self.sam.copy_single_mask_token()
-        if compile_encoder:
-            self.sam.image_encoder.compile()
         self.freeze_parts()
 
     def freeze_parts(self) -> None:
@@ -250,8 +245,9 @@ class UltraSamDetector(BaseDetector):
         for image, sample in enumerate(batch_data_samples):
             rows = prompts.image_index == image
             masks = masks_at_original_size(chosen[rows], sample.transform, self.mask_order)
+            labels = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
             sample.pred_instances = InstanceData(
-                masks=masks, bboxes=box_of_masks(masks), scores=scores[rows], labels=torch.zeros_like(scores[rows], dtype=torch.long)
+                masks=masks, bboxes=box_of_masks(masks), scores=scores[rows], labels=labels
             )
         return list(batch_data_samples)
 

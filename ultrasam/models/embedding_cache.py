@@ -77,7 +77,7 @@ class EmbeddingCache:
         handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
         with os.fdopen(handle, "wb") as file:
             np.save(file, array, allow_pickle=False)
-        os.replace(temporary, self.path(image))
+        Path(temporary).replace(self.path(image))
         self.size += array.nbytes
 
     def make_room(self, wanted: int) -> None:
