@@ -62,6 +62,9 @@ class PromptedCocoDataset(Dataset[Any]):
         self.prompt = prompt
         collection = read_coco(self.ann_file, Path(data_root) / img_prefix, classes=classes)
         self.images: list[CocoImage] = collection.images
+        for image in self.images:
+            # A group is no object to prompt; an image of nothing else has none.
+            image.objects = [obj for obj in image.objects if not obj.iscrowd]
         without = sum(not image.objects for image in self.images)
         if empty == "skip" and not test_mode and without:
             self.images = [image for image in self.images if image.objects]
@@ -69,6 +72,9 @@ class PromptedCocoDataset(Dataset[Any]):
         if isinstance(indices, int):
             self.images = self.images[:indices]
         elif indices is not None:
+            wrong = [index for index in indices if not 0 <= index < len(self.images)]
+            if wrong:
+                raise ConfigError(f"indices names image {wrong[0]}, but {self.ann_file} has {len(self.images)} images")
             self.images = [self.images[index] for index in indices]
         if not self.images:
             raise DataError(f"{self.ann_file} has no images to use ({without} without objects); check the file")
@@ -91,7 +97,7 @@ class PromptedCocoDataset(Dataset[Any]):
             "group": image.group,
             "height": image.height,
             "width": image.width,
-            "objects": [obj for obj in image.objects if not obj.iscrowd],
+            "objects": image.objects,
             "prompt": self.prompt,
             "sample_idx": int(index),
         }

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ultrasam.datasets.prompts import simulate_prompt
-from ultrasam.errors import DataError
-from ultrasam.geometry.rle import decode_mask
+from ultrasam.errors import ConfigError, DataError
+from ultrasam.geometry.rle import decode_mask, encode_mask
 from ultrasam.geometry.transform import SquareTransform
 from ultrasam.io.images import read_image
 from ultrasam.modeling.prompt_encoder import Prompts
@@ -58,6 +58,8 @@ class FlipHorizontal(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mirror ``img``, ``masks`` and ``boxes`` with the given probability."""
+        if "transform" in results:
+            raise ConfigError("FlipHorizontal mirrors image and masks alike; put it before FitSquare in the pipeline")
         if np.random.uniform() >= self.prob:
             return results
         width = results["img"].shape[1]
@@ -153,15 +155,18 @@ class PackPrompted(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return ``inputs`` and ``data_samples``."""
         sample = DetDataSample(metainfo={key: results[key] for key in META_KEYS})
-        objects = [obj for obj in results["objects"] for _ in range(results["repeats"])]
+        repeats = results["repeats"]
+        objects = [obj for obj in results["objects"] for _ in range(repeats)]
+        # The truth belongs to the image as the network sees it, mirrored or not.
+        rles = [encode_mask(mask) for mask in results["masks"]] if results["flip"] else None
         sample.gt_instances = InstanceData(
-            rles=[obj.rle for obj in objects],
+            rles=[obj.rle for obj in objects] if rles is None else [rle for rle in rles for _ in range(repeats)],
             labels=torch.tensor([obj.label for obj in objects], dtype=torch.long),
-            bboxes=torch.tensor([obj.box for obj in objects], dtype=torch.float32).reshape(-1, 4),
+            bboxes=torch.from_numpy(results["boxes"]).repeat_interleave(repeats, dim=0),
             annotation_ids=[obj.annotation_id for obj in objects],
         )
         if "targets" in results:
-            sample.gt_instances.targets = results["targets"].repeat_interleave(results["repeats"], dim=0)
+            sample.gt_instances.targets = results["targets"].repeat_interleave(repeats, dim=0)
         sample.prompt_instances = pack_prompts(results)
         image = torch.from_numpy(np.ascontiguousarray(results["img"].transpose(2, 0, 1)))
         return {"inputs": image, "data_samples": sample}
