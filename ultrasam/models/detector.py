@@ -20,6 +20,7 @@ from ultrasam.modeling.sam import Sam
 from ultrasam.models.embedding_cache import EmbeddingCache
 from ultrasam.models.parallel import mean_over_processes, reduce_log
 from ultrasam.models.postprocess import box_of_masks, masks_at_original_size
+from ultrasam.models.sample_checks import check_targets, check_transforms
 
 FREEZABLE = ("image_encoder", "prompt_encoder", "mask_decoder")
 
@@ -78,7 +79,15 @@ class UltraSamDetector(BaseDetector):
             raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
         if cache_dir is not None and "image_encoder" not in freeze:
             raise ConfigError("cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze")
-        self.sam: Sam = build_sam(arch, image_size, preprocessing, dropout)
+        for name, value in (("decode_chunk", decode_chunk), ("cache_bytes", cache_bytes)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        try:
+            # These layers know nothing of configurations and raise plain errors.
+            self.sam: Sam = build_sam(arch, image_size, preprocessing, dropout)
+            self.loss_weights = LossWeights(**(loss or {}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"UltraSamDetector cannot be built: {error}; correct the model's arguments") from error
         self.passes = tuple(passes)
         self.mask_prompt = mask_prompt
         self.refine_with_box = refine_with_box
@@ -87,13 +96,17 @@ class UltraSamDetector(BaseDetector):
         self.cache_bytes = cache_bytes
         self.decode_chunk = decode_chunk
         self.mask_order = mask_order
-        self.loss_weights = LossWeights(**(loss or {}))
         self.cache: EmbeddingCache | None = None
         if weights is not None:
             load_checkpoint(self.sam, resolve_weights(weights))
         if copy_single_mask_token:
             self.sam.copy_single_mask_token()
         self.freeze_parts()
+        self.sam.image_encoder.register_load_state_dict_post_hook(self.forget_cache)
+
+    def forget_cache(self, *_: Any) -> None:
+        """Drop the cache, whose key holds the encoder's weights, when other weights are loaded."""
+        self.cache = None
 
     def freeze_parts(self) -> None:
         """Take gradients from frozen parts and from what these passes never use, so that no process waits for them."""
@@ -107,6 +120,7 @@ class UltraSamDetector(BaseDetector):
             unused.append(prompts.mask_downscaling)
         for module in [*(getattr(self.sam, name) for name in self.frozen), *unused]:
             module.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> UltraSamDetector:
         """Set the training mode; frozen parts stay in evaluation mode."""
@@ -209,7 +223,12 @@ class UltraSamDetector(BaseDetector):
         """Return the losses of all passes; a suffix ``.k`` names pass k + 1, as in the released system.
 
         Losses are means over the objects of all processes, so the number of processes does not change them.
+
+        Raises:
+            ConfigError: the pipeline resizes otherwise than the weights need, or gives no targets that fit.
         """
+        check_transforms(batch_data_samples, self.sam.preprocessing)
+        check_targets(batch_data_samples, self.sam.low_res_size)
         embeddings = self.extract_feat(batch_inputs)
         prompts = self.prompts_of(batch_data_samples, embeddings.device)
         targets = torch.cat([sample.gt_instances.targets for sample in batch_data_samples]).to(embeddings.device)
@@ -237,7 +256,11 @@ class UltraSamDetector(BaseDetector):
 
         Fields: ``masks`` (N, H, W) bool at the original size, ``bboxes`` (N, 4) in original pixels, ``scores`` (N,),
         ``labels`` (N,) zeros.
+
+        Raises:
+            ConfigError: the pipeline resizes otherwise than the weights need.
         """
+        check_transforms(batch_data_samples, self.sam.preprocessing)
         embeddings = self.extract_feat(batch_inputs)
         prompts = self.prompts_of(batch_data_samples, embeddings.device)
         logits, iou = self.run_passes(embeddings, prompts, batch_data_samples)[-1]
@@ -256,7 +279,9 @@ class UltraSamDetector(BaseDetector):
         embeddings = self.extract_feat(batch_inputs)
         if batch_data_samples is None:
             return embeddings
-        return self.run_passes(embeddings, self.prompts_of(batch_data_samples, embeddings.device))[-1]
+        check_transforms(batch_data_samples, self.sam.preprocessing)
+        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        return self.run_passes(embeddings, prompts, batch_data_samples)[-1]
 
 
 def best_logits(logits: Tensor, iou: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ultrasam.errors import ConfigError
+from ultrasam.io.files import write_atomic
 from ultrasam.modeling.sam import Preprocessing
+
+CHECKSUM_BYTES = 4
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -32,7 +35,7 @@ class EmbeddingCache:
         folder: where to keep them; made when needed.
         encoder: the frozen encoder, for the hash of its weights.
         preprocessing: part of the key.
-        max_bytes: the oldest files go when the folder grows beyond this.
+        max_bytes: the oldest files go when the folder grows beyond this; each process counts what it writes.
     """
 
     def __init__(
@@ -45,8 +48,19 @@ class EmbeddingCache:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.size = sum(file.stat().st_size for file in self.folder.glob("*.npy"))
+        self.size = sum(size for _, size, _ in self.files())
         self.hits = self.misses = 0
+
+    def files(self) -> list[tuple[float, int, Path]]:
+        """Return (time of writing, bytes, path) of every embedding, the oldest first."""
+        found = []
+        for path in self.folder.glob("*.npy"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue  # Another process made room.
+            found.append((status.st_mtime, status.st_size, path))
+        return sorted(found)
 
     def path(self, image: Tensor) -> Path:
         """Return the file of one resized image (3, h, w) uint8; a flipped image is another image."""
@@ -59,35 +73,42 @@ class EmbeddingCache:
         """Return the embedding (C, h, w) float16 on the CPU, or None. A damaged file counts as absent."""
         path = self.path(image)
         try:
-            array = np.load(path, allow_pickle=False)
+            data = path.read_bytes()
         except FileNotFoundError:
             self.misses += 1
             return None
-        except (ValueError, EOFError):
+        content, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+        if zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "little") != checksum:
             path.unlink(missing_ok=True)
             self.misses += 1
             return None
         self.hits += 1
-        return torch.from_numpy(array)
+        return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
 
     def put(self, image: Tensor, embedding: Tensor) -> None:
-        """Store an embedding (C, h, w); the file appears whole or not at all."""
-        array = embedding.detach().to("cpu", torch.float16).numpy()
-        self.make_room(array.nbytes)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        Path(temporary).replace(self.path(image))
-        self.size += array.nbytes
+        """Store an embedding (C, h, w); the file appears whole or not at all. One beyond ``max_bytes`` is not kept.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, embedding.detach().to("cpu", torch.float16).numpy(), allow_pickle=False)
+        content = buffer.getvalue()
+        data = content + zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "little")
+        if len(data) > self.max_bytes:
+            return
+        self.make_room(len(data))
+        write_atomic(self.path(image), data)
+        self.size += len(data)
 
     def make_room(self, wanted: int) -> None:
         """Delete the oldest files until ``wanted`` more bytes fit."""
         if self.size + wanted <= self.max_bytes:
             return
-        files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
-        self.size = sum(file.stat().st_size for file in files)
-        for file in files:
+        files = self.files()
+        self.size = sum(size for _, size, _ in files)
+        for _, size, path in files:
             if self.size + wanted <= self.max_bytes:
                 return
-            self.size -= file.stat().st_size
-            file.unlink(missing_ok=True)
+            self.size -= size
+            path.unlink(missing_ok=True)
