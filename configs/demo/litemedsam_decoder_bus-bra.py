@@ -14,7 +14,16 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-iterations = 2000
+iterations = 1000
+
+# No mirrored copies: each image is then encoded once, which on two cores takes as long as 400 steps.
+train_pipeline = [
+    dict(type="LoadUltrasound"),
+    dict(type="FitSquare", square=256, mode="pad", interpolation="area", target_size=256),
+    dict(type="SimulatePrompts", point_share=0.5, box_jitter=0.05),
+    dict(type="PackPrompted"),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 model = dict(
     passes=["single", "multi"],

@@ -2,8 +2,8 @@
 
 _base_ = "../ultrasam/ultrasam_vit-b_4xb8-30k_us43d.py"
 
-model = dict(passes=["single"], preprocessing=dict(mode="squash", scaling="min_max"))
-square = dict(type="FitSquare", square=1024, mode="squash", interpolation="bilinear")
+model = dict(passes=["single"], preprocessing=dict(mode="squash", scaling="min_max", interpolation="bicubic"))
+square = dict(type="FitSquare", square=1024, mode="squash", interpolation="bicubic")
 test_pipeline = [
     dict(type="LoadUltrasound"),
     square,

@@ -218,7 +218,7 @@ def test_bad_arguments_are_named() -> None:
         SquareTransform.fit(0, 5, 64)
     with pytest.raises(ConfigError, match="'pad' or 'squash', found 'crop'"):
         SquareTransform.fit(5, 5, 64, mode="crop")
-    with pytest.raises(ConfigError, match="'bilinear' or 'area', found 'cubic'"):
+    with pytest.raises(ConfigError, match="'area' or 'bicubic', found 'cubic'"):
         SquareTransform.fit(5, 5, 64, interpolation="cubic")
     with pytest.raises(ConfigError, match="inside its square"):
         SquareTransform((5, 5), (65, 64), 64)

@@ -159,7 +159,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"the checkpoint {path} does not exist; check the path")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(
             f"{path} cannot be opened as a training checkpoint of UltraSam, because it is damaged or holds "
             f"objects "
@@ -289,7 +289,7 @@ def _own_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return one of our training checkpoints, None for any other file."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError):
         return None
     ours = isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT
     return checkpoint if ours else None

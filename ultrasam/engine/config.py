@@ -149,10 +149,18 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             cfg.merge_from_dict({key[1:]: value})
             continue
         _check_option(cfg, key, value)
-        if value is None or not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or _current(cfg, key) is None:
             _set(cfg, key, value)
         else:
             cfg.merge_from_dict({key: value})
+
+
+def _current(cfg: Config, key: str) -> Any:
+    """Return the present value of an existing entry."""
+    node: Any = cfg._cfg_dict
+    for part in key.split("."):
+        node = _child(node, part)
+    return node
 
 
 def _set(cfg: Config, key: str, value: Any) -> None:

@@ -63,7 +63,7 @@ def set_prompt(cfg: Config, prompt: str) -> None:
 def dataset_slug(leaf: Mapping[str, Any]) -> str | None:
     """Return the data set named by an annotation file (``test.bus_bra.agnostic.json``), or None."""
     match = re.fullmatch(
-        r"(?:train|val|test)\.([^.]+)(?:\.agnostic)?\.json", Path(str(leaf.get("ann_file"))).name
+        r"(?:train|val|test)\.(?!agnostic\.json)([^.]+)(?:\.agnostic)?\.json", Path(str(leaf.get("ann_file"))).name
     )
     return match.group(1) if match else None
 

@@ -16,10 +16,10 @@ from torch.nn import functional
 from ultrasam.errors import ConfigError, DataError
 
 Mode = Literal["pad", "squash"]
-Interpolation = Literal["bilinear", "area"]
+Interpolation = Literal["bilinear", "area", "bicubic"]
 Coordinates = TypeVar("Coordinates", NDArray[np.floating], Tensor)
 
-_CV2_INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+_CV2_INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic": cv2.INTER_CUBIC}
 # Masks enlarged at a time: bounds the memory to about 130 MB at 1024 pixels, whatever the number of objects.
 _CHUNK = 32
 
@@ -48,7 +48,7 @@ class SquareTransform:
                 f"{self.original_size}, resized {self.resized_size}, square {self.square}"
             )
         if self.interpolation not in _CV2_INTERPOLATION:
-            raise ConfigError(f"interpolation must be 'bilinear' or 'area', found {self.interpolation!r}")
+            raise ConfigError(f"interpolation must be 'bilinear', 'area' or 'bicubic', found {self.interpolation!r}")
 
     @classmethod
     def fit(
