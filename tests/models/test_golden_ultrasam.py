@@ -74,7 +74,8 @@ class Sample:
     """What the detector asks of a data sample."""
 
     def __init__(self, golden, key, fit):
-        kind = "box" if golden[f"{key}/prompt_types"][0] == 1 else "point"
+        # Not from the file's prompt_types: refining wrote "box" over them before they were saved.
+        kind = key.split("_")[0]
         # The file's coordinates hold the half pixel already.
         if kind == "box":
             coords = torch.tensor(golden[f"{key}/boxes"]).float().reshape(1, 2, 2) - 0.5
