@@ -12,6 +12,7 @@ import torch
 from ultrasam.engine.benchmark_encoder import encode
 from ultrasam.engine.benchmark_timing import PRECISIONS, Row, Settings, rows_of, time_alternating
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
+from ultrasam.modeling.build import build_sam
 
 if TYPE_CHECKING:
     from mmengine.optim import OptimWrapper
@@ -57,8 +58,11 @@ def synthetic_batch(settings: Settings, images: int, objects: int, prompt: str) 
 
     from ultrasam.datasets.transforms import FitSquare, PackPrompted, SimulatePrompts
 
-    square = settings.image_size
-    pipeline = Compose([FitSquare(square, target_size=square // 4), SimulatePrompts(), PackPrompted()])
+    with torch.device("meta"):
+        sam = build_sam(settings.arch, settings.image_size)
+    pixels = sam.preprocessing
+    fit = FitSquare(pixels.square, pixels.mode, pixels.interpolation, target_size=sam.low_res_size)
+    pipeline = Compose([fit, SimulatePrompts(), PackPrompted()])
     rng = np.random.default_rng(settings.seed)
     return pseudo_collate([pipeline(_loaded_image(settings, objects, prompt, rng)) for _ in range(images)])
 
