@@ -11,7 +11,7 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-iterations = 240
+iterations = 440
 
 model = dict(
     passes=["single", "multi"],
@@ -28,7 +28,7 @@ train_pipeline = [
     dict(type="PackPrompted"),
 ]
 train_dataloader = dict(batch_size=3, dataset=dict(pipeline=train_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=20),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=20, end=iterations, eta_min=1e-6),

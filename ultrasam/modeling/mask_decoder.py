@@ -77,11 +77,12 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([first.to(tokens.dtype), tokens], dim=1)
         if exists is not None:
             exists = F.pad(exists, (count, 0), value=True)
-        cells = image_embeddings.flatten(2).transpose(1, 2)
+        # Contiguous here: every later sum of cells with a linear layer's output would otherwise mix two layouts.
+        cells = image_embeddings.flatten(2).transpose(1, 2).contiguous()
         if dense.shape[0] == 1 and dense.shape[-1] == 1:
             cells, spread = cells + dense.flatten(2).transpose(1, 2), image_index
         else:
-            cells, spread = cells[image_index] + dense.flatten(2).transpose(1, 2), None
+            cells, spread = cells[image_index] + dense.flatten(2).transpose(1, 2).contiguous(), None
         tokens, cells = self.transformer(tokens, cells, cell_code.to(cells.dtype), exists, spread)
         kernels = torch.stack(
             [
