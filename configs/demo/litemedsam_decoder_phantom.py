@@ -11,7 +11,7 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-iterations = 440
+iterations = 360
 
 model = dict(
     passes=["single", "multi"],
