@@ -18,7 +18,7 @@ from ultrasam.modeling.losses import LossWeights, pass_losses
 from ultrasam.modeling.prompt_encoder import CORNER_A, CORNER_B, PADDING, Prompts
 from ultrasam.modeling.sam import Sam
 from ultrasam.models.embedding_cache import EmbeddingCache
-from ultrasam.models.parallel import mean_over_processes, reduce_log
+from ultrasam.models.parallel import mean_over_processes
 from ultrasam.models.postprocess import box_of_masks, masks_at_original_size
 from ultrasam.models.sample_checks import check_targets, check_transforms
 
@@ -244,11 +244,6 @@ class UltraSamDetector(BaseDetector):
                 p.sum() for p in self.parameters() if p.requires_grad
             )
         return losses
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum the losses; what is logged is the mean over the processes, not the first one's."""
-        total, log = super().parse_losses(losses)
-        return total, reduce_log(log)
 
     @torch.no_grad()
     def predict(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any]) -> list[Any]:

@@ -16,13 +16,3 @@ def mean_over_processes(count: int, device: torch.device) -> Tensor:
     if get_world_size() > 1:
         all_reduce(value, "mean")
     return value
-
-
-def reduce_log(log: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return logged losses as means over the processes."""
-    if get_world_size() == 1:
-        return log
-    names = sorted(log)
-    values = torch.stack([log[name].detach().float() for name in names])
-    all_reduce(values, "mean")
-    return dict(zip(names, values.unbind(), strict=True))
