@@ -1,94 +1,11 @@
-"""Reading raw masks into labelled boolean masks, and the rules that turn those into objects."""
+"""The rules that turn labelled masks into objects."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data_prep.records import MaskRules
-from ultrasam.errors import DataError
-from ultrasam.io.images import read_mask
-
-
-@dataclass(frozen=True)
-class BinaryMask:
-    """A mask file that holds background 0 and one foreground value, 1 or 255.
-
-    Attributes:
-        path: the mask file.
-        category: name of the category of its foreground.
-    """
-
-    path: Path
-    category: str
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
-
-    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
-        """Return the foreground as one bool height x width mask; DataError for any third value."""
-        values = _read_sized(self.path, height, width)
-        found = np.unique(values)
-        if not (np.isin(found, (0, 1)).all() or np.isin(found, (0, 255)).all()):
-            raise DataError(
-                f"{self.path}: a two-valued mask (0 and 1, or 0 and 255) was expected, "
-                f"found the values {_shortened(found)}; the file may be re-encoded, use the original"
-            )
-        return [(self.category, values > 0)]
-
-
-@dataclass(frozen=True)
-class LabelMask:
-    """A mask file whose values name categories; 0 is background.
-
-    Attributes:
-        path: the mask file.
-        categories: value to category name.
-    """
-
-    path: Path
-    categories: Mapping[int, str]
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
-
-    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
-        """Return one bool height x width mask per value present, by value; DataError for unknown values."""
-        values = _read_sized(self.path, height, width)
-        found = np.unique(values)
-        unknown = np.setdiff1d(found, [0, *self.categories])
-        if unknown.size:
-            raise DataError(
-                f"{self.path}: the values {sorted(self.categories)} were expected, "
-                f"found also {_shortened(unknown)}; check that this is the original mask"
-            )
-        return [(self.categories[int(value)], values == value) for value in found if value != 0]
-
-
-def _read_sized(path: Path, height: int, width: int) -> np.ndarray:
-    """Return the mask's values (height x width); DataError when its size is not the image's."""
-    values = read_mask(path)
-    if values.shape != (height, width):
-        found = " x ".join(str(side) for side in values.shape[::-1])
-        raise DataError(
-            f"{path}: the mask is {found} pixels (width x height) but its image is {width} x {height}; "
-            "check that the two files belong together"
-        )
-    return values
-
-
-def _shortened(values: np.ndarray, limit: int = 8) -> str:
-    """Return the first values as text."""
-    text = ", ".join(str(value) for value in values[:limit].tolist())
-    return text if values.size <= limit else f"{text}, ... ({values.size} values)"
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from data_prep.journal import Journal
 from data_prep.processing import Converted, Failure, convert_record
-from data_prep.records import Converter, Record
+from data_prep.records import Converter, DatasetInfo, Record
 from data_prep.sources import open_source
 from data_prep.splits import SplitPlan, official_sides, with_validation
 from data_prep.staging import staging
@@ -60,14 +61,14 @@ def convert(
     """
     info, plan = converter.info, plan or SplitPlan()
     with staging(root, info.slug) as place, open_source(source, place.scratch) as raw:
-        records = sorted(converter.records(raw), key=lambda record: record.key)
-        _check_keys(records, info.slug)
+        records = _read_records(converter, raw)
         sides = official_sides(records, info, plan)
         chosen = [record for record in records if record.key in sides]
         images = place.folder / "images"
-        images.mkdir()
-        work = partial(convert_record, info=info, raw=raw, images=images)
-        outcomes = list(_parallel(work, chosen, workers or usable_cores(), info.slug))
+        images.mkdir(exist_ok=True)
+        journal = Journal(place.journal, info, source, raw, images)
+        outcomes = _convert_all(chosen, info, raw, images, journal, workers or usable_cores())
+        _remove_strays(images, outcomes)
         converted = [outcome for outcome in outcomes if isinstance(outcome, Converted)]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
         _judge(failures, chosen, info.slug, keep_going)
@@ -98,18 +99,77 @@ def _check_keys(records: Sequence[Record], slug: str) -> None:
             raise DataError(f"{slug}: unique plain image names were expected, found {key!r} ({count} times)")
 
 
-def _parallel(
-    work: partial[Converted | Failure], records: Sequence[Record], workers: int, slug: str
-) -> Iterator[Converted | Failure]:
-    """Yield the outcome of every record in order, with a progress bar on terminals."""
-    with tqdm(total=len(records), desc=slug, unit="image", disable=None) as bar, _mapper(workers) as mapper:
+def _read_records(converter: Converter, raw: Path) -> list[Record]:
+    """Return the records sorted by key; a complaint about an unsure layout says that it is unsure."""
+    info = converter.info
+    try:
+        records = sorted(converter.records(raw), key=lambda record: record.key)
+        _check_keys(records, info.slug)
+    except DataError as error:
+        if not info.unsure:
+            raise
+        raise DataError(f"{error} (the layout of {info.slug} is known from descriptions only: {info.unsure}; "
+                        "please report what the download holds)") from error
+    return records
+
+
+def _convert_all(
+    records: Sequence[Record], info: DatasetInfo, raw: Path, images: Path, journal: Journal, workers: int
+) -> list[Converted | Failure]:
+    """Return the outcome of every record in order; those of an interrupted run are taken from its journal."""
+    outcomes: dict[str, Converted | Failure] = {}
+    for record in records:
+        earlier = journal.finished(record)
+        if earlier is not None:
+            outcomes[record.key] = earlier
+    if outcomes:
+        print(f"{info.slug}: {len(outcomes)} of {len(records)} images were converted by an interrupted run",
+              file=sys.stderr)
+    tasks = _tasks([record for record in records if record.key not in outcomes])
+    work = partial(convert_task, info=info, raw=raw, images=images)
+    with (
+        tqdm(total=len(records), initial=len(outcomes), desc=info.slug, unit="image", disable=None) as bar,
+        _mapper(workers) as mapper,
+    ):
         try:
-            for outcome in mapper(work, records):
-                bar.update()
-                yield outcome
+            for task, found in zip(tasks, mapper(work, tasks), strict=True):
+                journal.add(task, found)
+                outcomes.update(zip((record.key for record in task), found, strict=True))
+                bar.update(len(task))
         except BrokenProcessPool as error:
-            raise DataError(f"{slug}: a worker process was killed, perhaps for want of memory; "
+            raise DataError(f"{info.slug}: a worker process was killed, perhaps for want of memory; "
                             "nothing was written, try fewer --workers") from error
+    return [outcomes[record.key] for record in records]
+
+
+def _tasks(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records in the portions that a worker takes: up to 8 images, or the frames of one file together.
+
+    A volume or video is then decoded once; those of more than 256 frames are shared out all the same.
+    """
+    tasks: list[list[Record]] = []
+    for record in records:
+        last = tasks[-1] if tasks else []
+        same = bool(last) and last[-1].image.paths == record.image.paths
+        single = bool(last) and last[0].image.paths == last[-1].image.paths and len(last) > 1
+        if last and len(last) < (256 if same else 8) and (same or not single):
+            last.append(record)
+        else:
+            tasks.append([record])
+    return tasks
+
+
+def convert_task(records: Sequence[Record], info: DatasetInfo, raw: Path, images: Path) -> list[Converted | Failure]:
+    """Convert the records of one portion, in order."""
+    return [convert_record(record, info, raw, images) for record in records]
+
+
+def _remove_strays(images: Path, outcomes: Sequence[Converted | Failure]) -> None:
+    """Delete images that an interrupted run wrote and that are not part of this one."""
+    names = {outcome.file_name for outcome in outcomes if isinstance(outcome, Converted)}
+    for path in images.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 @contextmanager
@@ -122,7 +182,7 @@ def _mapper(workers: int) -> Iterator:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
-            yield partial(pool.map, chunksize=8)
+            yield partial(pool.map, chunksize=1)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

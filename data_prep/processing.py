@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.fov import background_crop, field_of_view
+from data_prep.hashing import perceptual_hash
 from data_prep.masks import apply_rules
-from data_prep.records import DatasetInfo, Record
+from data_prep.records import DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
-from ultrasam.io.images import read_image, write_png
+from ultrasam.io.images import write_png
 
 _COPIED = {b"\x89PNG\r\n\x1a\n": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg")}
 
@@ -37,6 +40,8 @@ class Converted:
         checksums: raw file, relative to the source, to SHA-256.
         changes: what the mask rules changed, by name.
         notes: where the files disagree with the set's own tables, one sentence each.
+        crop: x1, y1, x2, y2 (half-open) of the raw image that is the converted one; None for all of it.
+        phash: perceptual hash of the converted image.
     """
 
     key: str
@@ -47,6 +52,8 @@ class Converted:
     checksums: dict[str, str]
     changes: dict[str, int]
     notes: list[str]
+    crop: tuple[int, int, int, int] | None
+    phash: str
 
 
 def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -> Converted | Failure:
@@ -59,19 +66,46 @@ def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -
         listed = " and ".join(_relative(path, raw) for path in absent)
         return Failure(record.key, f"{listed}: the file is not there", missing=True)
     try:
-        pixels = read_image(record.image)
-        height, width = pixels.shape[:2]
+        pixels = record.image.read()
+        height, width = size = pixels.shape[:2]
         labelled = [pair for source in record.masks for pair in source.read(height, width)]
         if record.box is not None and not any(mask.any() for _, mask in labelled):
             raise DataError(f"{record.paths[-1]}: an object was expected, the mask is empty; "
                             "get the file again")
+        notes = _disagreements(record, size, [mask for _, mask in labelled])
         checksums = {_relative(path, raw): _sha256(path) for path in record.paths}
     except DataError as error:
         return Failure(record.key, str(error))
+    crop, labelled, cleared = _field_of_view(pixels, labelled, info.rules)
+    if crop is not None:
+        pixels = np.ascontiguousarray(pixels[crop[1]:crop[3], crop[0]:crop[2]])
     objects, changes = _objects(labelled, info)
-    name = _store(record, pixels, images)
-    return Converted(record.key, name, height, width, objects, checksums, changes,
-                     _disagreements(record, (height, width), [mask for _, mask in labelled]))
+    changes |= {"pixels_outside_fov": cleared, "images_cropped": int(crop is not None)}
+    name = _store(record, pixels, images, whole=crop is None)
+    return Converted(record.key, name, pixels.shape[0], pixels.shape[1], objects, checksums, changes, notes, crop,
+                     perceptual_hash(pixels))
+
+
+def _field_of_view(
+    pixels: np.ndarray, labelled: list[tuple[str, np.ndarray]], rules: MaskRules
+) -> tuple[tuple[int, int, int, int] | None, list[tuple[str, np.ndarray]], int]:
+    """Apply the rules on the field of view.
+
+    Returns:
+        the crop or None, the masks (cut to the crop), and the number of label pixels cleared.
+    """
+    if not rules.clip_to_fov and not rules.crop_background:
+        return None, labelled, 0
+    fov = field_of_view(pixels)
+    cleared = 0
+    if rules.clip_to_fov:
+        cleared = sum(int((mask & ~fov).sum()) for _, mask in labelled)
+        labelled = [(name, mask & fov) for name, mask in labelled]
+    crop = background_crop(fov, labelled) if rules.crop_background else None
+    if crop is not None:
+        x1, y1, x2, y2 = crop
+        labelled = [(name, np.ascontiguousarray(mask[y1:y2, x1:x2])) for name, mask in labelled]
+    return crop, labelled, cleared
 
 
 def _objects(
@@ -120,23 +154,24 @@ def _box(masks: list[np.ndarray]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+@lru_cache(maxsize=8)
 def _sha256(path: Path) -> str:
-    """Return the checksum of a file."""
+    """Return the checksum of a file; the frames of a volume or video ask for the same file again and again."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _store(record: Record, pixels: np.ndarray, images: Path) -> str:
-    """Put the image into the folder, byte for byte where it is a PNG or JPEG; return its file name."""
-    with record.image.open("rb") as stream:
-        head = stream.read(8)
-    suffix = record.image.suffix.lower()
-    if any(head.startswith(magic) and suffix in suffixes for magic, suffixes in _COPIED.items()):
-        name = f"{record.key}{suffix}"
-        shutil.copyfile(record.image, images / name)
-    else:
-        name = f"{record.key}.png"
-        write_png(images / name, pixels)
-    return name
+def _store(record: Record, pixels: np.ndarray, images: Path, *, whole: bool) -> str:
+    """Put the image into the folder, byte for byte where it is a whole PNG or JPEG; return its file name."""
+    raw = record.image.copied if whole else None
+    if raw is not None:
+        with raw.open("rb") as stream:
+            head = stream.read(8)
+        suffix = raw.suffix.lower()
+        if any(head.startswith(magic) and suffix in suffixes for magic, suffixes in _COPIED.items()):
+            shutil.copyfile(raw, images / f"{record.key}{suffix}")
+            return f"{record.key}{suffix}"
+    write_png(images / f"{record.key}.png", pixels)
+    return f"{record.key}.png"
 
 
 def _relative(path: Path, raw: Path) -> str:

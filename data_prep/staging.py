@@ -18,6 +18,7 @@ class Staging:
     Attributes:
         folder: where the new dataset folder is built.
         scratch: where an archive may be unpacked.
+        journal: file of what is converted already.
         final: where the folder goes.
     """
 
@@ -26,13 +27,14 @@ class Staging:
         self.folder = self.work / "new"
         self.scratch = self.work / "source"
         self.old = self.work / "old"
+        self.journal = self.work / "journal.jsonl"
         self.final = root / slug
 
     def recover(self) -> None:
-        """Clear what a killed run left; put the old dataset back if it was killed while swapping."""
+        """Put the old dataset back if a run was killed while swapping; what it had converted stays for the journal."""
         if self.old.exists() and not self.final.exists():
             self.old.replace(self.final)
-        for leftover in (self.old, self.folder, self.scratch):
+        for leftover in (self.old, self.scratch, self.folder / "annotations"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def publish(self) -> None:
@@ -44,7 +46,7 @@ class Staging:
 
 @contextmanager
 def staging(root: Path, slug: str) -> Iterator[Staging]:
-    """Give the work folder of a conversion and remove it afterwards, whatever happened.
+    """Give the work folder of a conversion and remove it afterwards, unless the run was interrupted.
 
     Raises:
         DataError: another conversion of the set into this root is running, or the final folder exists and
@@ -65,10 +67,17 @@ def staging(root: Path, slug: str) -> Iterator[Staging]:
                         "wait for it or stop it") from error
     try:
         work.recover()
-        work.folder.mkdir()
-        yield work
+        work.folder.mkdir(exist_ok=True)
+        stopped = False
+        try:
+            yield work
+        except KeyboardInterrupt:
+            stopped = True  # As after a kill, the next run goes on from here.
+            raise
+        finally:
+            if not stopped:
+                shutil.rmtree(work.work, ignore_errors=True)
     finally:
-        shutil.rmtree(work.work, ignore_errors=True)
         os.close(lock)
         for folder in made:
             with suppress(OSError):  # rmdir removes only empty folders, which is the point

@@ -113,8 +113,9 @@ def coco_dict(
             "dataset": info.slug,
             "group": f"{info.slug}/{record.group}",
             "split": split,
-            "source": record.image.relative_to(raw).as_posix(),
-            **record.attributes,
+            "source": record.image.paths[0].relative_to(raw).as_posix(),
+            "phash": done.phash,
+            **_stated(record, done),
         })
         for item in done.objects:
             annotations.append({
@@ -131,6 +132,18 @@ def coco_dict(
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in ids.items()],
     }
+
+
+def _stated(record: Record, done: Converted) -> dict[str, object]:
+    """Return the fields of an image record that only some images have."""
+    optional: dict[str, object] = {
+        "class": record.label,
+        "frame": record.frame,
+        # Along rows and columns, as pydicom's PixelSpacing.
+        "spacing_mm": None if record.spacing is None else list(record.spacing),
+        "crop": None if done.crop is None else list(done.crop),
+    }
+    return {name: value for name, value in optional.items() if value is not None} | dict(record.attributes)
 
 
 def split_counts(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.masks import BinaryMask
+from data_prep.frames import ImageFile
+from data_prep.mask_files import BinaryMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from data_prep.sources import find_one
 from data_prep.tables import integers, read_csv
@@ -23,7 +24,11 @@ INFO = DatasetInfo(
     official_split="five folds (kFold of 5-fold-cv.csv)",
     test_folds=(1,),
     expected={"images": 1875, "masks": 1875, "groups": 1064},
-    rules=MaskRules(split_components=False, fill_holes=True),
+    rules=MaskRules(split_components=False, fill_holes=True, crop_background=False),
+    table1=(1875, 1875),
+    view="breast",
+    names=("*bus-bra*", "*busbra*", "*bus_bra*"),
+
 )
 
 
@@ -49,11 +54,12 @@ def records(root: Path) -> Iterator[Record]:
         x, y, across, down = integers(row["BBOX"], 4, where=f"{where}: BBOX")
         yield Record(
             key=name,
-            image=raw / "Images" / f"{name}.png",
+            image=ImageFile(raw / "Images" / f"{name}.png"),
             masks=(BinaryMask(raw / "Masks" / f"mask_{name.removeprefix('bus_')}.png", pathology),),
             group=row["Case"],
             fold=fold,
-            attributes={"class": pathology, "fold": fold},
+            label=pathology,
+            attributes={"fold": fold},
             size=(height, width),
             box=(x - 1, y - 1, x + across, y + down),
         )

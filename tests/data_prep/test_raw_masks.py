@@ -12,7 +12,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy import ndimage
 
-from data_prep.masks import BinaryMask, LabelMask, apply_rules, components, fill_holes
+from data_prep.frames import ImageFile
+from data_prep.mask_files import BinaryMask, LabelMask
+from data_prep.masks import apply_rules, components, fill_holes
 from data_prep.processing import Converted, convert_record
 from data_prep.records import DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -98,7 +100,7 @@ def test_png_and_jpeg_are_copied_and_others_become_png(tmp_path, name, kind, sto
     Image.fromarray(pixels).save(tmp_path / name, kind)
     mask = save(tmp_path / "m.png", (pixels[..., 0] > 127).astype(int).tolist())
     info = DatasetInfo("s", "S", "", "", "", "", ("lesion",), "")
-    record = Record("x", tmp_path / name, (BinaryMask(mask, "lesion"),), "1")
+    record = Record("x", ImageFile(tmp_path / name), (BinaryMask(mask, "lesion"),), "1")
     done = convert_record(record, info, tmp_path, images)
     assert isinstance(done, Converted)
     assert [path.name for path in images.iterdir()] == [done.file_name] == [stored]

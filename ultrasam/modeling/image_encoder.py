@@ -173,18 +173,40 @@ class ImageEncoder(nn.Module):
         table = F.interpolate(table, size=(height, width), mode="bicubic", align_corners=False)
         return table.permute(0, 2, 3, 1)
 
-    def features(self, x: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
-        """Return the last (B, h, w, dim) map and those after the blocks named by ``taps``."""
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the patches of normalised images (B, 3, H, W) with their positions: (B, h, w, dim)."""
         if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
             raise ValueError(f"image sides must be multiples of {self.stride}, got {tuple(x.shape[-2:])}")
         x = self.patch_embed(x)
-        x = x + self.position_table(x.shape[1], x.shape[2]).to(x.dtype)
+        return x + self.position_table(x.shape[1], x.shape[2]).to(x.dtype)
+
+    def features(self, x: Tensor, taps: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Return the last (B, h, w, dim) map and those after the blocks named by ``taps``."""
+        x = self.embed(x)
         kept = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in taps:
                 kept.append(x)
         return x, kept
+
+    def stages(self) -> list[nn.Module]:
+        """Return the modules that ``run`` counts: patch embedding (with positions), every block, neck."""
+        return [self.patch_embed, *self.blocks, self.neck]
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Pass a map through ``stages()[start:stop]``; ``run(run(x, 0, k), k)`` is ``forward(x)``.
+
+        The input is (B, 3, H, W) where ``start`` is 0, later (B, h, w, dim); the neck returns (B, out_dim, h, w).
+        """
+        for stage in self.stages()[start:stop]:
+            if stage is self.patch_embed:
+                x = self.embed(x)
+            elif stage is self.neck:
+                x = self.neck(x.permute(0, 3, 1, 2))
+            else:
+                x = stage(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode normalised images (B, 3, H, W) to embeddings (B, out_dim, H / p, W / p)."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ultrasam.modeling.image_encoder import ImageEncoder
 from ultrasam.modeling.mask_decoder import MULTI, SINGLE, MaskDecoder
 from ultrasam.modeling.prompt_encoder import PromptEncoder, Prompts
+from ultrasam.modeling.tiny_vit import TinyViT
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -79,14 +81,14 @@ class Sam(nn.Module):
 
     def __init__(
         self,
-        image_encoder: nn.Module,
+        image_encoder: ImageEncoder | TinyViT,
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         preprocessing: Preprocessing,
         arch: str,
     ) -> None:
         super().__init__()
-        self.image_encoder = image_encoder
+        self.image_encoder: ImageEncoder | TinyViT = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.preprocessing = preprocessing

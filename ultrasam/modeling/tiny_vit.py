@@ -413,6 +413,21 @@ class TinyViT(nn.Module):
         )
         self.apply(_init_linear)
 
+    def stages(self) -> list[nn.Module]:
+        """Return the modules that ``run`` counts: patch embedding, every block and change of width, neck."""
+        steps: list[nn.Module] = [self.patch_embed]
+        for layer in self.layers:
+            assert isinstance(layer, Stage)
+            steps += [*layer.blocks, *([] if layer.downsample is None else [layer.downsample])]
+        return [*steps, self.neck]
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Pass (B, C, H, W) through ``stages()[start:stop]``; ``run(run(x, 0, k), k)`` is ``forward(x)``."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages()[start:stop]:
+            x = stage(x)
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """Encode (B, 3, H, W), H and W multiples of 4, to (B, out_dim, H / 4, W / 4).
 
@@ -421,10 +436,7 @@ class TinyViT(nn.Module):
         """
         if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
             raise ValueError(f"image sides must be multiples of {self.stride}, got {tuple(x.shape[-2:])}")
-        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
-        for layer in self.layers:
-            x = layer(x)
-        return self.neck(x)
+        return self.run(x)
 
 
 def _init_linear(module: nn.Module) -> None:

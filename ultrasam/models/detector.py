@@ -40,7 +40,9 @@ class UltraSamDetector(BaseDetector):
         refine_with_box: at test time, replace a point by the box of the pass before (released UltraSam).
         copy_single_mask_token: start tokens 1 to 3 from token 0, see ``Sam.copy_single_mask_token``.
         freeze: parts that do not train: "image_encoder", "prompt_encoder", "mask_decoder".
-        cache_dir: keep the embeddings of a frozen encoder here; None keeps none.
+        trained_stages: how many of the last stages of a frozen image encoder train after all (1 is its neck, 2 its
+            last block too, ...); normalisation statistics stay.
+        cache_dir: keep what the frozen stages of the encoder give here; None keeps none.
         cache_bytes: bound of that folder.
         decode_chunk: objects decoded at a time.
         mask_order: "logits" enlarges logits and thresholds once; "released" as the published tables did.
@@ -61,6 +63,7 @@ class UltraSamDetector(BaseDetector):
         refine_with_box: bool = False,
         copy_single_mask_token: bool = False,
         freeze: Sequence[str] = (),
+        trained_stages: int = 0,
         cache_dir: str | None = None,
         cache_bytes: int = 20 * 2**30,
         decode_chunk: int = 16,
@@ -92,6 +95,14 @@ class UltraSamDetector(BaseDetector):
         self.mask_prompt = mask_prompt
         self.refine_with_box = refine_with_box
         self.frozen = tuple(freeze)
+        stages = self.sam.image_encoder.stages()
+        if not 0 <= trained_stages < len(stages) or (trained_stages and "image_encoder" not in freeze):
+            raise ConfigError(
+                f"trained_stages counts the last stages of a frozen encoder that train after all, 0 to "
+                f"{len(stages) - 1} with 'image_encoder' in freeze; got {trained_stages} and freeze={list(freeze)}"
+            )
+        self.trained_stages = trained_stages
+        self.frozen_stages = len(stages) - trained_stages
         self.cache_dir = cache_dir
         self.cache_bytes = cache_bytes
         self.decode_chunk = decode_chunk
@@ -120,7 +131,13 @@ class UltraSamDetector(BaseDetector):
             unused.append(prompts.mask_downscaling)
         for module in [*(getattr(self.sam, name) for name in self.frozen), *unused]:
             module.requires_grad_(False)
+        for module in self.trained_encoder_parts():
+            module.requires_grad_(True)
         self.train(self.training)
+
+    def trained_encoder_parts(self) -> list[torch.nn.Module]:
+        """Return the last stages of a frozen encoder that train after all."""
+        return self.sam.image_encoder.stages()[self.frozen_stages :]
 
     def train(self, mode: bool = True) -> UltraSamDetector:
         """Set the training mode; frozen parts stay in evaluation mode."""
@@ -137,29 +154,36 @@ class UltraSamDetector(BaseDetector):
             "preprocessing": self.sam.preprocessing.to_dict(),
             "passes": list(self.passes),
             "frozen": list(self.frozen),
+            "trained_stages": self.trained_stages,
         }
 
     def extract_feat(self, batch_inputs: Sequence[Tensor]) -> Tensor:
         """Encode resized images, a list of (3, h, w) uint8, to embeddings (B, C, h, w)."""
         if "image_encoder" in self.frozen:
             with torch.no_grad():
-                return torch.cat([self.frozen_embedding(image) for image in batch_inputs])
+                features = torch.cat([self.frozen_features(image) for image in batch_inputs])
+            return self.sam.image_encoder.run(features, self.frozen_stages)
         return self.sam.encode(self.sam.preprocessing.batch(list(batch_inputs)))
 
-    def frozen_embedding(self, image: Tensor) -> Tensor:
-        """Encode one image (3, h, w) with a frozen encoder: (1, C, h, w) float32 of half precision.
+    def frozen_features(self, image: Tensor) -> Tensor:
+        """Pass one image (3, h, w) through the encoder's frozen stages: (1, ...) float32 of half precision.
 
-        Embeddings are rounded to half whether they are cached or not, and made one image at a time, so the cache
-        and the batch change nothing.
+        With no trained stages this is the embedding (1, C, h, w). Features are rounded to half whether they are
+        cached or not, and made one image at a time, so the cache and the batch change nothing.
         """
         if self.cache_dir is not None and self.cache is None:
             self.cache = EmbeddingCache(
-                self.cache_dir, self.sam.image_encoder, self.sam.preprocessing, self.cache_bytes
+                self.cache_dir,
+                self.sam.image_encoder,
+                self.sam.preprocessing,
+                self.cache_bytes,
+                self.trained_encoder_parts(),
             )
         found = None if self.cache is None else self.cache.get(image)
         if found is None:
             with torch.autocast(image.device.type, enabled=False):
-                found = self.sam.encode(self.sam.preprocessing.batch([image]))[0].half()
+                square = self.sam.preprocessing.batch([image])
+                found = self.sam.image_encoder.run(square, 0, self.frozen_stages)[0].half()
             if self.cache is not None:
                 self.cache.put(image, found)
         return found.to(image.device, torch.float32)[None]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from ultrasam.modeling.sam import Preprocessing
 CHECKSUM_BYTES = 4
 
 
-def weights_hash(module: nn.Module) -> str:
-    """Return the SHA-256 of a module's names and values."""
+def weights_hash(module: nn.Module, without: Sequence[nn.Module] = ()) -> str:
+    """Return the SHA-256 of a module's names and values, those of the submodules ``without`` left out."""
+    left_out = tuple(f"{name}." for name, part in module.named_modules() if any(part is other for other in without))
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
+        if left_out and name.startswith(left_out):
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -36,14 +40,20 @@ class EmbeddingCache:
         encoder: the frozen encoder, for the hash of its weights.
         preprocessing: part of the key.
         max_bytes: the oldest files go when the folder grows beyond this; each process counts what it writes.
+        without: last parts of the encoder that come after what is kept, and so are not part of the key.
     """
 
     def __init__(
-        self, folder: str | Path, encoder: nn.Module, preprocessing: Preprocessing, max_bytes: int = 20 * 2**30
+        self,
+        folder: str | Path,
+        encoder: nn.Module,
+        preprocessing: Preprocessing,
+        max_bytes: int = 20 * 2**30,
+        without: Sequence[nn.Module] = (),
     ) -> None:
         if max_bytes < 1:
             raise ConfigError(f"the embedding cache needs max_bytes of at least 1, got {max_bytes}")
-        context = weights_hash(encoder) + json.dumps(preprocessing.to_dict(), sort_keys=True)
+        context = weights_hash(encoder, without) + json.dumps(preprocessing.to_dict(), sort_keys=True)
         self.context = hashlib.sha256(context.encode()).digest()
         self.folder = Path(folder)
         self.max_bytes = max_bytes

@@ -1,0 +1,158 @@
+"""Where an image comes from: a file, a frame of a volume or cine, a frame of a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ultrasam.errors import DataError
+from ultrasam.io.images import read_image
+from ultrasam.io.video import read_video
+from ultrasam.io.volumes import Volume, frames_to_uint8, read_volume
+
+# "file": the frames as they lie along the file's slowest axis (always so for a cine, whose axis is time).
+# "sagittal": slices across left-right, head up and front to the left, by the directions of the header.
+View = Literal["file", "sagittal"]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A raw file that holds one image.
+
+    Attributes:
+        path: the file.
+        turn: clockwise turns by 90 degrees that make it upright.
+    """
+
+    path: Path
+    turn: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    @property
+    def copied(self) -> Path | None:
+        """The file, where its bytes may become the converted image."""
+        return None if self.turn % 4 else self.path
+
+    def read(self) -> np.ndarray:
+        """Return the image, uint8 H x W x 3 RGB."""
+        return np.ascontiguousarray(np.rot90(read_image(self.path), -self.turn))
+
+
+@dataclass(frozen=True)
+class VolumeFrame:
+    """One frame of a volume or cine (MHA, MHD, NIfTI, NPY).
+
+    Attributes:
+        path: the file.
+        index: number of the frame, from 0, along the first axis of the view.
+        view: see `View`.
+        turned: by 180 degrees.
+    """
+
+    path: Path
+    index: int
+    view: View = "file"
+    turned: bool = False
+    copied: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self) -> np.ndarray:
+        """Return the frame, uint8 H x W x 3 RGB; other types are scaled by the extremes of the whole volume."""
+        frame = pick(intensities(self.path, self.view), self.index, self.path)
+        if frame.ndim == 2 or frame.shape[2] == 1:
+            frame = np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
+        if frame.shape[2] != 3:
+            raise DataError(f"{self.path}: 1 or 3 channels were expected, found {frame.shape[2]}")
+        return np.ascontiguousarray(turn_180(frame, self.turned))
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video file (AVI, MP4).
+
+    Attributes:
+        path: the file.
+        index: number of the frame, from 0.
+    """
+
+    path: Path
+    index: int
+    copied: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self) -> np.ndarray:
+        """Return the frame, uint8 H x W x 3 RGB."""
+        return np.ascontiguousarray(pick(video_frames(self.path), self.index, self.path))
+
+
+# Frames of one file are converted one after the other, so that two files are enough: image and labels.
+@lru_cache(maxsize=2)
+def volume(path: Path, view: View) -> Volume:
+    """Return a volume in a view, kept for the next frame."""
+    found = read_volume(path)
+    return sagittal(found, path) if view == "sagittal" else found
+
+
+@lru_cache(maxsize=1)
+def intensities(path: Path, view: View) -> np.ndarray:
+    """Return the uint8 frames of a volume in a view, kept for the next frame."""
+    return frames_to_uint8(volume(path, view).array, path)
+
+
+@lru_cache(maxsize=1)
+def video_frames(path: Path) -> np.ndarray:
+    """Return the frames of a video, kept for the next frame."""
+    return read_video(path)
+
+
+def pick(frames: np.ndarray, index: int, path: Path) -> np.ndarray:
+    """Return one frame; DataError names the file when it does not exist. Negative numbers do not count backwards."""
+    if not 0 <= index < len(frames):
+        raise DataError(f"{path}: frame {index} (counted from 0) was expected, the file has {len(frames)} frames; "
+                        "image and annotation may not belong together")
+    return np.asarray(frames[index])
+
+
+def turn_180(frame: np.ndarray, turned: bool) -> np.ndarray:
+    """Return the frame, turned by 180 degrees where asked."""
+    return frame[::-1, ::-1] if turned else frame
+
+
+def sagittal(found: Volume, path: Path) -> Volume:
+    """Return the volume as sagittal slices: from right to left, rows from head to foot, columns from front to back.
+
+    Raises:
+        DataError: the header does not say where left, head and front are.
+    """
+    wanted = ("L", "I", "P")
+    opposite = dict(zip("LRAPSI", "RLPAIS", strict=True))
+    order, flips = [], []
+    for letter in wanted:
+        axis = next((number for number, name in enumerate(found.directions)
+                     if name in (letter, opposite[letter])), None)
+        if axis is None:
+            raise DataError(f"{path}: a header that names left, head and front was expected, found the directions "
+                            f"{found.directions}; a sagittal view cannot be told")
+        order.append(axis)
+        flips.append(found.directions[axis] != letter)
+    array = found.array.transpose(*order, *range(3, found.array.ndim))
+    array = array[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+    spacing = None if found.spacing is None else (
+        found.spacing[order[0]], found.spacing[order[1]], found.spacing[order[2]])
+    return Volume(array, spacing, wanted)

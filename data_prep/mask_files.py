@@ -1,0 +1,290 @@
+"""Masks that come as image files: two-valued, label maps, grey levels, colours, thresholds, outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ultrasam.errors import DataError
+from ultrasam.io.images import read_mask, read_mask_colours
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class BinaryMask:
+    """A mask file that holds background 0 and one foreground value, 1 or 255.
+
+    Attributes:
+        path: the mask file.
+        category: name of the category of its foreground.
+    """
+
+    path: Path
+    category: str
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return the foreground as one bool height x width mask; DataError for any third value."""
+        values = _read_sized(self.path, height, width)
+        found = np.unique(values)
+        if not (np.isin(found, (0, 1)).all() or np.isin(found, (0, 255)).all()):
+            raise DataError(
+                f"{self.path}: a two-valued mask (0 and 1, or 0 and 255) was expected, "
+                f"found the values {_shortened(found)}; the file may be re-encoded, use the original"
+            )
+        return [(self.category, values > 0)]
+
+
+@dataclass(frozen=True)
+class LabelMask:
+    """A mask file whose values name categories; 0 is background.
+
+    Attributes:
+        path: the mask file.
+        categories: value to category name.
+        ignored: further values that mean background.
+    """
+
+    path: Path
+    categories: Mapping[int, str]
+    ignored: tuple[int, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return one bool height x width mask per value present, by value; DataError for unknown values."""
+        values = _read_sized(self.path, height, width)
+        found = np.unique(values)
+        unknown = np.setdiff1d(found, [0, *self.ignored, *self.categories])
+        if unknown.size:
+            raise DataError(
+                f"{self.path}: the values {sorted(self.categories)} were expected, "
+                f"found also {_shortened(unknown)}; check that this is the original mask"
+            )
+        return [(self.categories[int(value)], values == value) for value in found
+                if int(value) in self.categories]
+
+
+@dataclass(frozen=True)
+class ThresholdMask:
+    """A grey mask file with soft or compressed borders (JPEG, anti-aliased): foreground is above a threshold.
+
+    Attributes:
+        path: the mask file.
+        category: name of the category of its foreground.
+        threshold: values above it are foreground.
+        resize: the file may have another size than its image; it is then resized to it (nearest).
+        turn: clockwise turns by 90 degrees that bring it over its image.
+        soft: largest share of pixels from 64 to 192; more means that the file is not a mask.
+    """
+
+    path: Path
+    category: str
+    threshold: int = 127
+    resize: bool = False
+    turn: int = 0
+    soft: float = 0.2
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return the foreground as one bool height x width mask."""
+        values = np.rot90(read_mask(self.path), -self.turn)
+        if values.max(initial=0) > 255:
+            raise DataError(f"{self.path}: 8-bit grey values were expected, found {values.max()}")
+        share = float(((values >= 64) & (values <= 192)).mean()) if values.size else 0.0
+        if share > self.soft:
+            raise DataError(f"{self.path}: a mask of black and white was expected, found {share:.0%} of the pixels "
+                            "in between; check that this is a mask and not an image")
+        mask = np.ascontiguousarray(values > self.threshold)
+        return [(self.category, _fitted(mask, self.path, height, width, self.resize))]
+
+
+@dataclass(frozen=True)
+class ColourMask:
+    """A mask file painted in colours; every pixel takes the nearest colour of the table.
+
+    Attributes:
+        path: the mask file.
+        colours: category to RGB.
+        background: RGB values that mean no category.
+        tolerance: largest distance (of any channel) between a pixel and its table colour; 0 wants exact colours.
+        strays: largest share of pixels beyond the tolerance; those become background. 0 allows none.
+        resize: as in `ThresholdMask`.
+    """
+
+    path: Path
+    colours: Mapping[str, Colour]
+    background: tuple[Colour, ...] = ((0, 0, 0),)
+    tolerance: int = 0
+    strays: float = 0.0
+    resize: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return one bool height x width mask per category present, in the order of the table."""
+        pixels = read_mask_colours(self.path).astype(np.int16)
+        table = np.array([*self.colours.values(), *self.background], np.int16)
+        # The colours of a mask are few; matching them and not the pixels is what makes this fast.
+        packed = (pixels[..., 0].astype(np.int32) << 16) | (pixels[..., 1].astype(np.int32) << 8) | pixels[..., 2]
+        found, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+        rgb = np.column_stack([found >> 16, found >> 8 & 255, found & 255]).astype(np.int16)
+        distance = np.abs(rgb[:, None] - table[None]).max(axis=2)
+        nearest = distance.argmin(axis=1)
+        far = distance.min(axis=1) > self.tolerance
+        if counts[far].sum() > self.strays * packed.size:
+            listed = [tuple(int(value) for value in colour) for colour in rgb[far][:8]]
+            raise DataError(
+                f"{self.path}: the colours {dict(self.colours)} (tolerance {self.tolerance}) were expected, found "
+                f"also {listed} in {int(counts[far].sum())} pixels; check that this is the original mask"
+            )
+        nearest[far] = len(table) - 1
+        index = nearest[inverse].reshape(packed.shape)
+        return [(name, _fitted(index == number, self.path, height, width, self.resize))
+                for number, name in enumerate(self.colours) if (index == number).any()]
+
+
+@dataclass(frozen=True)
+class GreyMask:
+    """A mask file whose grey levels name categories, with soft borders: every pixel takes the nearest level.
+
+    Attributes:
+        path: the mask file.
+        levels: category to grey value; 0 is background.
+        tolerance: largest distance of a pixel that counts as meant; at borders values in between are normal.
+        strays: largest share of pixels beyond the tolerance.
+        resize: as in `ThresholdMask`.
+    """
+
+    path: Path
+    levels: Mapping[str, int]
+    tolerance: int = 10
+    strays: float = 0.1
+    resize: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return one bool height x width mask per category present, in the order of the levels."""
+        values = read_mask(self.path).astype(np.int32)
+        table = np.array([0, *self.levels.values()])
+        distance = np.abs(values[..., None] - table)
+        nearest, far = distance.argmin(axis=2), distance.min(axis=2) > self.tolerance
+        if far.mean() > self.strays:
+            raise DataError(
+                f"{self.path}: the grey levels {sorted(self.levels.values())} on 0 were expected, found also "
+                f"{_shortened(np.unique(values[far]))} in {far.mean():.1%} of the pixels; check that this is the mask"
+            )
+        return [(name, _fitted(nearest == number, self.path, height, width, self.resize))
+                for number, name in enumerate(self.levels, start=1) if (nearest == number).any()]
+
+
+@dataclass(frozen=True)
+class OutlineMask:
+    """A mask file that holds a thin ellipse outline on black (HC18).
+
+    The ellipse is fitted to the outline and filled, so that an outline that is broken or leaves the image is
+    closed too.
+
+    Attributes:
+        path: the mask file.
+        category: name of the category inside.
+        agreement: an outline further (in pixels, mean) than this from its ellipse is refused.
+    """
+
+    path: Path
+    category: str
+    agreement: float = 3.0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return the inside with the outline as one bool height x width mask; none for an empty file."""
+        line = _read_sized(self.path, height, width) > 0
+        if not line.any():
+            return []
+        rows, columns = np.nonzero(line)
+        if len(rows) < 20:
+            raise DataError(f"{self.path}: an ellipse outline was expected, found {len(rows)} pixels")
+        ellipse = cv2.fitEllipseDirect(np.column_stack([columns, rows]).astype(np.float32))
+        filled = np.zeros((height, width), np.uint8)
+        cv2.ellipse(filled, ellipse, 1, -1)
+        distance = np.abs(_ellipse_distance(rows, columns, ellipse)).mean()
+        if distance > self.agreement:
+            raise DataError(f"{self.path}: an ellipse outline was expected, the nearest ellipse is {distance:.1f} "
+                            "pixels away on average; the file may hold a filled mask")
+        return [(self.category, filled.astype(bool) | line)]
+
+
+def _ellipse_distance(
+    rows: np.ndarray, columns: np.ndarray, ellipse: tuple[Sequence[float], Sequence[float], float]
+) -> np.ndarray:
+    """Return the distance in pixels of points from an ellipse (centre, axes, degrees), along the ray to its centre."""
+    (x0, y0), (across, down), degrees = ellipse
+    angle = np.deg2rad(degrees)
+    x, y = columns - x0, rows - y0
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    radius = np.hypot(u, v)
+    scale = np.hypot(2 * u / max(across, 1e-6), 2 * v / max(down, 1e-6))
+    return radius - radius / np.maximum(scale, 1e-6)
+
+
+def _fitted(mask: np.ndarray, path: Path, height: int, width: int, resize: bool) -> np.ndarray:
+    """Return a bool mask of the image's size, resized (nearest) where that is allowed, else DataError."""
+    if mask.shape == (height, width):
+        return mask
+    if not resize:
+        raise _other_size(path, mask.shape, height, width)
+    ratio = (mask.shape[0] * width) / (mask.shape[1] * height)
+    if not 0.97 < ratio < 1.03:
+        raise _other_size(path, mask.shape, height, width)
+    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized.astype(bool)
+
+
+def _read_sized(path: Path, height: int, width: int) -> np.ndarray:
+    """Return the mask's values (height x width); DataError when its size is not the image's."""
+    values = read_mask(path)
+    if values.shape != (height, width):
+        raise _other_size(path, values.shape, height, width)
+    return values
+
+
+def _other_size(path: Path, shape: tuple[int, ...], height: int, width: int) -> DataError:
+    """Return the error for a mask that does not fit its image."""
+    found = " x ".join(str(side) for side in shape[::-1])
+    return DataError(
+        f"{path}: the mask is {found} pixels (width x height) but its image is {width} x {height}; "
+        "check that the two files belong together"
+    )
+
+
+def _shortened(values: np.ndarray, limit: int = 8) -> str:
+    """Return the first values as text."""
+    text = ", ".join(str(value) for value in values[:limit].tolist())
+    return text if values.size <= limit else f"{text}, ... ({values.size} values)"

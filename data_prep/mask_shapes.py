@@ -1,0 +1,139 @@
+"""Masks that come as numbers: polygons, boxes, run lengths, and label volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_prep.frames import View, pick, turn_180, volume
+from ultrasam.errors import DataError
+from ultrasam.geometry.rle import decode_mask, decode_segmentation
+
+Vertices = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Polygons of an annotation table or file, each an object of its own.
+
+    Attributes:
+        path: the file that they come from, for messages and checksums.
+        shapes: category and vertices (x, y) of each, in pixels of the image.
+        where: what to call the entry in messages.
+        coco: as COCO fills them (`pycocotools`); False fills with OpenCV, the border included, as most
+            annotation tools do, vertices rounded to the nearest pixel.
+    """
+
+    path: Path
+    shapes: tuple[tuple[str, Vertices], ...]
+    where: str = ""
+    coco: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return one bool height x width mask per polygon; parts outside the image are cut off."""
+        return [(category, self._fill(vertices, height, width)) for category, vertices in self.shapes]
+
+    def _fill(self, vertices: Vertices, height: int, width: int) -> np.ndarray:
+        """Return the mask of one polygon."""
+        where = f"{self.path}: {self.where}" if self.where else str(self.path)
+        points = np.array(vertices, np.float64).reshape(-1, 2)
+        if len(points) < 3 or not np.isfinite(points).all():
+            raise DataError(f"{where}: a polygon of at least three finite vertices was expected, found {len(points)}")
+        if (points.max(axis=0) < 0).any() or (points.min(axis=0) > (width, height)).any():
+            raise DataError(f"{where}: a polygon inside the {width} x {height} image was expected, found x from "
+                            f"{points[:, 0].min():g} to {points[:, 0].max():g}, y from {points[:, 1].min():g} to "
+                            f"{points[:, 1].max():g}; the annotation may belong to another image")
+        if self.coco:
+            return decode_mask(decode_segmentation([points.ravel().tolist()], height, width, where=where))
+        mask = np.zeros((height, width), np.uint8)
+        # Twice the image is far enough to cut at, and keeps OpenCV's numbers small.
+        bounded = np.clip(np.rint(points), (-width, -height), (2 * width, 2 * height)).astype(np.int32)
+        cv2.fillPoly(mask, [bounded], 1)
+        return mask.astype(bool)
+
+
+@dataclass(frozen=True)
+class CocoShape:
+    """One COCO ``segmentation`` (polygons or RLE) of a published annotation file.
+
+    Attributes:
+        path: the annotation file.
+        category: name of its category.
+        segmentation: as in the file.
+        where: what to call it in messages.
+    """
+
+    path: Path
+    category: str
+    segmentation: Any
+    where: str = ""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return its bool height x width mask; the polygons of one segmentation are one mask."""
+        where = f"{self.path}: {self.where}" if self.where else str(self.path)
+        return [(self.category, decode_mask(decode_segmentation(self.segmentation, height, width, where=where)))]
+
+
+@dataclass(frozen=True)
+class VolumeLabels:
+    """One frame of a label volume.
+
+    Attributes:
+        path: the file.
+        index: number of the frame, from 0, along the first axis of the view.
+        categories: value to category name; with ``channel`` any non-zero value is the one category under 1.
+        ignored: further values that mean background.
+        channel: of a (frames, rows, columns, channels) file.
+        view: as that of the image.
+        turned: as that of the image.
+    """
+
+    path: Path
+    index: int
+    categories: Mapping[int, str]
+    ignored: tuple[int, ...] = ()
+    channel: int | None = None
+    view: View = "file"
+    turned: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return one bool height x width mask per value present, by value; DataError for unknown values."""
+        frame = turn_180(pick(volume(self.path, self.view).array, self.index, self.path), self.turned)
+        if frame.ndim == 3:
+            if self.channel is None and frame.shape[2] != 1:
+                raise DataError(f"{self.path}: one label per pixel was expected, found {frame.shape[2]} channels")
+            frame = frame[..., self.channel or 0]
+        if frame.shape != (height, width):
+            raise DataError(f"{self.path}: the label frame is {frame.shape[1]} x {frame.shape[0]} pixels (width x "
+                            f"height) but its image is {width} x {height}; check that the files belong together")
+        if self.channel is not None:
+            mask = np.ascontiguousarray(frame != 0)
+            return [(self.categories[1], mask)] if mask.any() else []
+        found = np.unique(frame)
+        known = {0, *self.ignored, *self.categories}
+        unknown = [value for value in found.tolist() if value not in known]
+        if unknown:
+            raise DataError(f"{self.path}: frame {self.index}: the values {sorted(self.categories)} were expected, "
+                            f"found also {unknown[:8]}; check that this is the original label file")
+        return [(self.categories[int(value)], np.ascontiguousarray(frame == value))
+                for value in found if int(value) in self.categories]

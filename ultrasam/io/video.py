@@ -1,0 +1,57 @@
+"""Reading the frames of AVI, MP4 and other video files, through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultrasam.errors import DataError
+from ultrasam.io.files import require_content
+
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file's name is that of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def iterate_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield every frame in the order of presentation, uint8 (H, W, 3) RGB.
+
+    Raises:
+        DataError: missing, empty, damaged or not a video, also when the damage comes after good frames.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; check the path and the data root")
+    with path.open("rb") as stream:
+        require_content(stream.read(500), path)
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: a video was expected, found a file without pictures")
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+                count += 1
+    except av.error.FFmpegError as error:
+        raise DataError(
+            f"{path}: a readable video was expected, found damage after {count} frames ({error.strerror}); get it again"
+        ) from error
+    if count == 0:
+        raise DataError(f"{path}: a video was expected, found no frame in it; get it again")
+
+
+def read_video(path: str | Path) -> NDArray[np.uint8]:
+    """Read every frame: uint8 (frames, H, W, 3) RGB.
+
+    Raises:
+        DataError: as `iterate_video`.
+    """
+    return np.stack(list(iterate_video(path)))

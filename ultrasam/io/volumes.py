@@ -1,0 +1,165 @@
+"""Reading arrays with several frames: MHA/MHD and NIfTI with their geometry, and NPY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultrasam.errors import DataError
+from ultrasam.io.files import read_bytes, require_content
+
+_METAIMAGE = (".mha", ".mhd", ".nrrd")
+_NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Frames as they lie in the file.
+
+    Attributes:
+        array: (frames, rows, columns) or (frames, rows, columns, channels), in the type of the file; the first
+            index is the file's slowest spatial axis (NIfTI z, or the time of a cine).
+        spacing: millimetres between neighbours along (frames, rows, columns); None where the file has none.
+        directions: for each array axis the anatomical direction of growing index, a letter of "LRAPSI", from the
+            header; "" where the file states none or the axis is oblique beyond naming.
+    """
+
+    array: NDArray[Any]
+    spacing: tuple[float, float, float] | None
+    directions: tuple[str, str, str]
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix in lower case, ".nii.gz" as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def is_volume(path: Path) -> bool:
+    """Whether `read_volume` reads files of this name."""
+    return suffix_of(path) in (*_METAIMAGE, *_NIFTI, ".npy")
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a volume or cine.
+
+    A 4D NIfTI (x, y, z, c) gives (z, y, x, c); a 2D file gives one frame. NIfTI intensities are scaled by the
+    header's slope where it has one (0 and NaN mean none). Nothing is unpickled.
+
+    Raises:
+        DataError: missing, empty or damaged file, a Git-LFS pointer, or a kind that is not read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; check the path and the data root")
+    with path.open("rb") as stream:
+        require_content(stream.read(500), path)
+    suffix = suffix_of(path)
+    try:
+        if suffix in _NIFTI:
+            return _read_nifti(path)
+        if suffix in _METAIMAGE:
+            return _read_metaimage(path)
+        if suffix == ".npy":
+            return _read_npy(path)
+    except (OSError, ValueError, RuntimeError, EOFError, ArithmeticError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
+        found = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise DataError(f"{path}: a readable volume was expected, found damage ({found[0]}); get it again") from error
+    raise DataError(f"{path}: a volume (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy) was expected, found {suffix!r}")
+
+
+def frames_to_uint8(array: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
+    """Return intensities as uint8: kept where they are, scaled by the minimum and maximum of the whole array elsewhere.
+
+    Args:
+        array: any shape, of a whole volume, so that its frames stay comparable.
+        path: named in errors.
+
+    Raises:
+        DataError: NaN or infinity.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise DataError(f"{path}: finite intensities were expected, found NaN or infinity; repair the volume")
+    low, high = float(array.min()), float(array.max())
+    if float(low).is_integer() and float(high).is_integer() and low >= 0 and high <= 255:
+        whole = np.rint(array)
+        if (whole == array).all() and high > 1:
+            return whole.astype(np.uint8)
+    if high == low:
+        return np.zeros(array.shape, np.uint8)
+    return np.rint((array.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def _read_nifti(path: Path) -> Volume:
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise ValueError(str(error)) from error
+    while array.ndim < 3:
+        array = array[..., None]
+    if array.ndim == 5 and array.shape[3] == 1:
+        array = array[:, :, :, 0]
+    if array.ndim > 4:
+        raise DataError(f"{path}: 2 to 4 dimensions were expected, found shape {array.shape}")
+    codes = nibabel.orientations.aff2axcodes(image.affine)  # type: ignore[attr-defined]
+    zooms = tuple(float(value) for value in image.header.get_zooms()[:3])  # type: ignore[attr-defined]
+    zooms = (*zooms, *(1.0,) * (3 - len(zooms)))
+    order = (2, 1, 0, 3)[: array.ndim]
+    spacing = (zooms[2], zooms[1], zooms[0])
+    named = tuple(code or "" for code in codes)
+    return Volume(
+        array.transpose(order), spacing if min(spacing) > 0 else None, (named[2], named[1], named[0])
+    )
+
+
+def _read_metaimage(path: Path) -> Volume:
+    import SimpleITK
+
+    SimpleITK.ProcessObject_GlobalWarningDisplayOff()
+    image = SimpleITK.ReadImage(str(path))
+    array = SimpleITK.GetArrayFromImage(image)
+    dimension = image.GetDimension()
+    if dimension == 2:
+        array = array[None]
+    if dimension not in (2, 3):
+        raise DataError(f"{path}: 2 or 3 dimensions were expected, found {dimension}")
+    steps = tuple(float(value) for value in image.GetSpacing())
+    spacing = (steps[2] if dimension == 3 else 1.0, steps[1], steps[0])
+    if dimension == 2:
+        return Volume(array, spacing, ("", "", ""))
+    matrix = np.array(image.GetDirection()).reshape(3, 3)
+    # ITK's axes point to the left, to the back and up.
+    names = [_direction(matrix[:, axis]) for axis in (2, 1, 0)]
+    return Volume(array, spacing, (names[0], names[1], names[2]))
+
+
+def _direction(column: NDArray[np.float64]) -> str:
+    """Return the letter of the anatomical axis nearest to a direction in ITK's coordinates."""
+    axis = int(np.abs(column).argmax())
+    if abs(column[axis]) < 0.75:
+        return ""
+    return ("LPS" if column[axis] > 0 else "RAI")[axis]
+
+
+def _read_npy(path: Path) -> Volume:
+    import io
+
+    array = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim not in (3, 4):
+        raise DataError(f"{path}: 2 to 4 dimensions were expected, found shape {array.shape}")
+    return Volume(array, None, ("", "", ""))
