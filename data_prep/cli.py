@@ -18,14 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0, or 2 after an error, which is printed as one sentence."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "list":
-            _list(options)
-        else:
-            _convert(options)
+        status: int | None = options.run(options)
     except (UltraSamError, OSError) as error:
         print(f"data_prep: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,8 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="the datasets that can be converted")
+    listing.set_defaults(run=_list)
     listing.add_argument("--out", type=Path, metavar="ROOT", help="also say what is converted in this folder")
     job = commands.add_parser("convert", help="turn the raw files of one dataset into COCO files")
+    job.set_defaults(run=_convert)
     job.add_argument("dataset", help="slug, see list")
     job.add_argument("--source", type=Path, required=True, help="folder or archive of raw files")
     job.add_argument("--out", type=Path, required=True, metavar="ROOT", help="folder of converted datasets")
