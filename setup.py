@@ -27,7 +27,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "segment-anything==1.0",
-            "ruff>=0.6", "mypy>=1.11", "scikit-image>=0.22",
+            "ruff>=0.6", "mypy>=1.11", "scikit-image>=0.22", "monai>=1.3",
         ],
     },
     entry_points={"console_scripts": ["ultrasam=ultrasam.cli.main:main"]},

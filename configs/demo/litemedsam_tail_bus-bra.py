@@ -8,7 +8,7 @@ kept on disk (2.6 MB an image), so a step costs less than twice that of the deco
 
 _base_ = ["./litemedsam_decoder_bus-bra.py"]
 
-iterations = 2000
+iterations = 1600
 
 train_pipeline = [
     dict(type="LoadUltrasound"),
@@ -20,12 +20,12 @@ train_pipeline = [
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 
 # The neck and the last two blocks. The started weights already have all mask tokens.
-model = dict(trained_stages=3, copy_single_mask_token=False, dropout=0.1, loss=dict(iou=2.0))
+model = dict(trained_stages=3, copy_single_mask_token=False, loss=dict(iou=2.0))
 optim_wrapper = dict(
-    optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys={"sam.image_encoder": dict(lr_mult=0.5)})
+    optimizer=dict(lr=1.5e-4), paramwise_cfg=dict(custom_keys={"sam.image_encoder": dict(lr_mult=0.3)})
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=iterations, eta_min=1e-6),
 ]
-train_cfg = dict(max_iters=iterations, val_interval=500)
+train_cfg = dict(max_iters=iterations, val_interval=400)
