@@ -177,7 +177,7 @@ def _resampled_means(sums: Values, counts: Values, resamples: int, seed: int) ->
 def _per_group(values: Values, numbers: npt.NDArray[np.int64]) -> tuple[Values, Values]:
     """Return sum and number of the values of each group that has any."""
     _, numbers = np.unique(numbers, return_inverse=True)
-    return np.bincount(numbers, values), np.bincount(numbers).astype(np.float64)
+    return np.bincount(numbers, values).astype(np.float64), np.bincount(numbers).astype(np.float64)
 
 
 def _finite(values: Values, groups: Sequence[str]) -> tuple[Values, npt.NDArray[np.int64]]:

@@ -52,7 +52,9 @@ def match_objects(records: Sequence[ObjectRecord], iou_type: str = "segm") -> Ma
         images.setdefault(record.image_key, []).append(number)
     names = [f"{record.dataset}/{record.group}" for record in records]
     groups = group_numbers(names)
-    hits, owner, scores = [], [], []
+    hits: list[Flags] = []
+    owner: list[int] = []
+    scores: list[float] = []
     for members in images.values():
         ranked = sorted((n for n in members if records[n].mask is not None), key=lambda n: -records[n].score)
         if not ranked:

@@ -90,7 +90,7 @@ def border(mask: Mask) -> Mask:
 
 def border_points(mask: Mask, spacing: tuple[float, float] = (1.0, 1.0)) -> Points:
     """Return the border points (N, 2) of a mask as (row, column) times ``spacing``."""
-    return np.argwhere(border(mask)) * np.array(spacing, np.float64)
+    return np.argwhere(border(mask)).astype(np.float64) * np.array(spacing, np.float64)
 
 
 def border_distances(
