@@ -111,6 +111,7 @@ def coco_dict(
             "width": done.width,
             "height": done.height,
             "dataset": info.slug,
+            "application": info.application,
             "group": f"{info.slug}/{record.group}",
             "split": split,
             "source": record.image.paths[0].relative_to(raw).as_posix(),

@@ -113,6 +113,12 @@ def test_one_pixel_and_anisotropic_spacing():
     assert found.hd95 == found.assd == pytest.approx(math.hypot(3 * 0.2, 4 * 0.05))
 
 
+def test_a_distance_equal_to_the_tolerance_is_within_it():
+    for spacing in (0.1, 0.3, 0.7):
+        found = surface_scores(square(10, 10), square(10, 13), spacing=(spacing, spacing), tolerance=3 * spacing)
+        assert found.nsd == 1
+
+
 def test_empty_masks():
     nothing, full = np.zeros((30, 40), bool), np.ones((30, 40), bool)
     assert all(math.isnan(value) for value in vars(surface_scores(nothing, nothing)).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ class PromptedCocoDataset(Dataset[Any]):
             "img_id": image.id,
             "dataset": image.dataset,
             "group": image.group,
+            "application": str(image.extra.get("application") or ""),
+            "spacing": pixel_spacing(image),
             "height": image.height,
             "width": image.width,
             "objects": image.objects,
@@ -104,3 +107,24 @@ class PromptedCocoDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.pipeline(self.get_data_info(index))
+
+
+def pixel_spacing(image: CocoImage) -> tuple[float, float] | None:
+    """Return the ``spacing_mm`` of an image record, (rows, columns) in millimetres, or None where it has none.
+
+    Raises:
+        DataError: it is something else than two positive numbers.
+    """
+    found = image.extra.get("spacing_mm")
+    if found is None:
+        return None
+    try:
+        rows, columns = (float(value) for value in found)
+    except (TypeError, ValueError):
+        rows = columns = math.nan
+    if not (0 < rows < math.inf and 0 < columns < math.inf):
+        raise DataError(
+            f"{image.path}: spacing_mm must be two positive numbers (millimetres along rows and columns), "
+            f"found {found!r}; correct the image record or remove the key"
+        )
+    return rows, columns

@@ -21,6 +21,8 @@ from ultrasam.io.images import read_image
 from ultrasam.modeling.prompt_encoder import Prompts
 
 META_KEYS = ("img_path", "img_id", "dataset", "group", "sample_idx", "ori_shape", "img_shape", "flip", "transform")
+# What only some pipelines start from.
+OPTIONAL_META_KEYS = ("application", "spacing")
 
 
 @TRANSFORMS.register_module()
@@ -154,7 +156,8 @@ class PackPrompted(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return ``inputs`` and ``data_samples``."""
-        sample = DetDataSample(metainfo={key: results[key] for key in META_KEYS})
+        optional = [key for key in OPTIONAL_META_KEYS if key in results]
+        sample = DetDataSample(metainfo={key: results[key] for key in (*META_KEYS, *optional)})
         repeats = results["repeats"]
         objects = [obj for obj in results["objects"] for _ in range(repeats)]
         # The truth belongs to the image as the network sees it, mirrored or not.

@@ -34,6 +34,8 @@ class ObjectRecord:
         score: Predicted IoU; 0 where nothing was predicted.
         box: Predicted box x1, y1, x2, y2 in original pixels.
         prompt: `point`, `box`, or empty when not known.
+        application: What the data set is for (`breast lesions`), or empty.
+        spacing: Millimetres of a pixel along (rows, columns), or None where not known.
     """
 
     dataset: str
@@ -47,6 +49,8 @@ class ObjectRecord:
     score: float
     box: Box
     prompt: str
+    application: str = ""
+    spacing: tuple[float, float] | None = None
 
     @property
     def image_key(self) -> tuple[Any, ...]:
@@ -128,6 +132,8 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
                 score=_score(scores[i], where),
                 box=_box(boxes, i, mask, where),
                 prompt=str(kinds[i]),
+                application=str(sample.get("application") or ""),
+                spacing=sample.get("spacing"),
             )
         )
     return records
