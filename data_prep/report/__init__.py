@@ -1,0 +1,1 @@
+"""The command ``report``: what a folder of converted datasets holds, beside what the paper lists."""
