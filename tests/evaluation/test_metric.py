@@ -185,12 +185,12 @@ def test_stored_results_are_small():
 
 def test_files(tmp_path):
     samples = [*shifted_samples(), sample_of(7, [square(20)], [square(25)], dataset="busi")]
-    evaluate(samples, outfile_prefix=str(tmp_path / "new" / "run"))
+    evaluate(samples, out_dir=str(tmp_path / "new"))
     folder = tmp_path / "new"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "run.bus_bra.predictions.json", "run.busi.predictions.json", "run.per_object.csv",
+        "per_object.csv", "predictions.bus_bra.json", "predictions.busi.json",
     ]  # fmt: skip
-    rows = json.loads((folder / "run.bus_bra.predictions.json").read_text())
+    rows = json.loads((folder / "predictions.bus_bra.json").read_text())
     assert [r["image_id"] for r in rows] == [1, 2, 3, 4]
     assert rows[1]["bbox"] == [30, 10, 40, 40]
     images = [{"id": i, "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3, 4)]
@@ -198,11 +198,13 @@ def test_files(tmp_path):
     truth.dataset = {"info": {}, "images": images, "categories": []}
     truth.createIndex()
     assert truth.loadRes(rows).annToMask(rows[1]).sum() == 1600
-    with (folder / "run.per_object.csv").open(newline="") as file:
+    with (folder / "per_object.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [float(row["iou"]) for row in table[:4]] == pytest.approx([1, 0.6, 1 / 3, 0])
     assert [table[4][c] for c in ("dataset", "annotation_id", "prompt")] == ["busi", "70", "point"]
     assert [int(table[1][c]) for c in ("truth_area", "mask_area")] == [1600, 1600]
+    assert float(table[1]["hd95"]) == 10
+    assert table[1]["hd95_mm"] == ""
 
 
 def _rank(rank, store, answers):

@@ -25,8 +25,11 @@ from ultrasam.engine.commands import add_shared_arguments, finite, print_metrics
 from ultrasam.engine.config import load_config
 from ultrasam.engine.distributed import process_count, process_rank
 from ultrasam.engine.names import nearest
+from ultrasam.engine.runner import UltraSamRunner
 from ultrasam.engine.setup import register_all
 from ultrasam.errors import ConfigError
+from ultrasam.evaluation.page import results_page
+from ultrasam.evaluation.results import write_objects
 
 PROMPTS = ("point", "box")
 
@@ -136,8 +139,17 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     cfg.work_dir = str(arguments.out or default)
     cfg.launcher = arguments.launcher
     cfg.load_from, cfg.resume = None, False
+    keep_details(cfg)
     set_seed(cfg, arguments.seed)
     return cfg
+
+
+def keep_details(cfg: Config) -> None:
+    """Let the prompted-mask metrics of the test keep every object's scores, unless the configuration says not to."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    for evaluator in evaluators:
+        if evaluator.get("type") == "PromptedMaskMetric":
+            evaluator.setdefault("detail", True)
 
 
 def file_sha256(path: Path) -> str:
@@ -147,6 +159,19 @@ def file_sha256(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def annotation_record(leaf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an annotation file with its checksum, and every filter on its objects that the configuration sets."""
+    path = Path(leaf.get("data_root") or "") / str(leaf.get("ann_file"))
+    filters = {key: leaf[key] for key in ("classes", "empty", "indices") if leaf.get(key) is not None}
+    manifest = path.parent.parent / "manifest.json"
+    return {
+        "file": str(leaf.get("ann_file")),
+        "sha256": file_sha256(path) if path.is_file() else None,
+        "manifest_sha256": file_sha256(manifest) if manifest.is_file() else None,
+        "filters": filters or "none",
+    }
 
 
 def result_record(
@@ -162,7 +187,7 @@ def result_record(
             "sha256": file_sha256(checkpoint),
             "loaded": loaded,
         },
-        "annotations": [str(leaf.get("ann_file")) for leaf in leaves],
+        "annotations": [annotation_record(leaf) for leaf in leaves],
         "prompt": sorted({str(leaf["prompt"]) for leaf in leaves if "prompt" in leaf}),
         "seed": seed,
         "processes": process_count(),
@@ -174,6 +199,18 @@ def result_record(
             "numpy": np.__version__,
         },
     }
+
+
+def write_results(folder: Path, runner: UltraSamRunner, record: dict[str, Any], title: str) -> None:
+    """Write ``metrics.json`` and, where the metric kept them, every object's scores, predictions and the page."""
+    found = [getattr(metric, "evaluation", None) for metric in runner.test_evaluator.metrics]
+    evaluations = [item for item in found if item is not None]
+    for evaluation in evaluations[:1]:
+        record["breakdown"] = finite(evaluation.breakdown)
+        write_objects(folder, evaluation)
+    write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+    for evaluation in evaluations[:1]:
+        write_text(folder / "report.html", results_page(evaluation, record, title))
 
 
 def test(arguments: argparse.Namespace) -> Path:
@@ -192,7 +229,7 @@ def test(arguments: argparse.Namespace) -> Path:
     folder = Path(runner.work_dir)
     if process_rank() == 0:
         record = result_record(cfg, checkpoint, loaded, metrics, runner.seed)
-        write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+        write_results(folder, runner, record, f"{Path(str(cfg.filename)).stem}: test results")
     print_metrics("Test:", metrics)
     if arguments.show_dir and process_rank() == 0:
         print(f"Overlays: {arguments.show_dir.resolve()}")

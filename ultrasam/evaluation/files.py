@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ultrasam.evaluation.coco import CATEGORY
+from ultrasam.evaluation.measures import MEASURES, Measures, size_of
 from ultrasam.evaluation.records import ObjectRecord
 from ultrasam.evaluation.summary import xywh
 from ultrasam.geometry.rle import rle_area
 from ultrasam.io.files import write_atomic
 
 COLUMNS = (
-    "dataset", "group", "image_id", "image", "annotation_id", "prompt", "score", "iou", "dice", "truth_area",
-    "mask_area", "x1", "y1", "x2", "y2",
+    "dataset", "application", "group", "image_id", "image", "annotation_id", "repeat", "prompt", "size", "score",
+    "truth_area", "mask_area", "x1", "y1", "x2", "y2", *MEASURES,
 )  # fmt: skip
 
 
-def write_predictions(prefix: str | Path, records: Sequence[ObjectRecord]) -> list[Path]:
-    """Write `<prefix>.<dataset>.predictions.json` in COCO's results format, one file a data set.
+def write_predictions(folder: str | Path, records: Sequence[ObjectRecord]) -> list[Path]:
+    """Write `predictions.<dataset>.json` in COCO's results format, one file a data set.
 
     Image ids are those of the annotation file, so `COCO(annotation_file).loadRes(path)` reads it. The
     category is 1 everywhere (class-agnostic); `annotation_id` tells which object was prompted. Returns the
@@ -45,27 +46,28 @@ def write_predictions(prefix: str | Path, records: Sequence[ObjectRecord]) -> li
         )
     paths = []
     for slug, listed in rows.items():
-        path = Path(f"{prefix}.{slug}.predictions.json" if slug else f"{prefix}.predictions.json")
+        path = Path(folder) / (f"predictions.{slug}.json" if slug else "predictions.json")
         write_atomic(path, (json.dumps(listed, separators=(",", ":")) + "\n").encode())
         paths.append(path)
     return paths
 
 
-def write_per_object(prefix: str | Path, records: Sequence[ObjectRecord]) -> Path:
-    """Write `<prefix>.per_object.csv`: one line an object with its overlap, areas (pixels) and predicted box.
+def write_per_object(folder: str | Path, records: Sequence[ObjectRecord], measures: Sequence[Measures]) -> Path:
+    """Write `per_object.csv`: one line an object with areas (pixels), predicted box and every score.
 
-    `iou` and `dice` are empty where truth and prediction are both empty. Returns the path.
+    A score that is not defined is an empty cell. Numbers are written so that reading them gives the same float.
+    Returns the path.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for r in records:
-        iou = r.iou
-        overlap = ("", "") if math.isnan(iou) else (repr(iou), repr(r.dice))
+    for r, found in zip(records, measures, strict=True):
+        scores = [getattr(found, name) for name in MEASURES]
         writer.writerow(
-            [r.dataset, r.group, r.image_id, r.image_path, r.annotation_id, r.prompt, repr(r.score), *overlap,
-             rle_area(r.truth), r.mask_area, *r.box]
+            [r.dataset, r.application, r.group, r.image_id, r.image_path, r.annotation_id, r.repeat, r.prompt,
+             size_of(r), repr(r.score), rle_area(r.truth), r.mask_area, *(float(v) for v in r.box),
+             *("" if math.isnan(score) else repr(float(score)) for score in scores)]
         )  # fmt: skip
-    path = Path(f"{prefix}.per_object.csv")
+    path = Path(folder) / "per_object.csv"
     write_atomic(path, text.getvalue().encode())
     return path

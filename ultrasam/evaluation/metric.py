@@ -12,9 +12,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from ultrasam.errors import ConfigError, DataError, UltraSamError
+from ultrasam.evaluation.breakdown import breakdown
 from ultrasam.evaluation.coco import IOU_TYPES
-from ultrasam.evaluation.files import write_per_object, write_predictions
+from ultrasam.evaluation.measures import Tolerances, measure_all
 from ultrasam.evaluation.records import ObjectRecord, records_of, unique
+from ultrasam.evaluation.results import Evaluation, write_objects
 from ultrasam.evaluation.summary import summarise_by_dataset
 
 
@@ -29,8 +31,11 @@ class PromptedMaskMetric(BaseMetric):
 
     Args:
         iou_types: Average precisions to compute: `segm`, `bbox` or both.
-        outfile_prefix: Where to leave `<prefix>.<dataset>.predictions.json` (COCO results) and
-            `<prefix>.per_object.csv`; nothing is written without it.
+        out_dir: Folder for `predictions.<dataset>.json` (COCO results) and `per_object.csv`; nothing is written
+            without it.
+        detail: Also compute every score of every object, with intervals; `evaluation` then holds them.
+        nsd_tolerance: Of the normalised surface Dice, in pixels.
+        nsd_tolerance_mm: The same in millimetres, where the pixel size is known.
         collect_device: `cpu` or `gpu`; kept for MMEngine's signature, results are small and plain either way.
         prefix: What to put before every logged name; `coco` by default, as in MMDetection.
 
@@ -43,7 +48,10 @@ class PromptedMaskMetric(BaseMetric):
     def __init__(
         self,
         iou_types: Sequence[str] = IOU_TYPES,
-        outfile_prefix: str | None = None,
+        out_dir: str | None = None,
+        detail: bool = False,
+        nsd_tolerance: float = 2.0,
+        nsd_tolerance_mm: float = 1.0,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -55,7 +63,10 @@ class PromptedMaskMetric(BaseMetric):
                 f"{list(IOU_TYPES)}."
             )
         self.iou_types = tuple(iou_types)
-        self.outfile_prefix = outfile_prefix
+        self.out_dir = out_dir
+        self.detail = detail
+        self.tolerances = Tolerances(nsd_tolerance, nsd_tolerance_mm)
+        self.evaluation: Evaluation | None = None
         self.results: list[ObjectRecord] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -100,13 +111,13 @@ class PromptedMaskMetric(BaseMetric):
                 "There are no objects to score: the tested samples carry no annotations, so check that the "
                 "annotation file belongs to these images and that its class names are those of the config."
             )
-        if self.outfile_prefix is not None:
-            paths = [
-                *write_predictions(self.outfile_prefix, records),
-                write_per_object(self.outfile_prefix, records),
-            ]
-            print_log("Wrote " + ", ".join(str(path) for path in paths), logger="current")
         metrics = summarise_by_dataset(records, self.iou_types)
+        if self.detail or self.out_dir is not None:
+            measures = measure_all(records, self.tolerances)
+            self.evaluation = Evaluation(records, measures, breakdown(records, measures, tolerances=self.tolerances))
+        if self.out_dir is not None and self.evaluation is not None:
+            paths = write_objects(self.out_dir, self.evaluation)
+            print_log("Wrote " + ", ".join(str(path) for path in paths), logger="current")
         if not metrics["predicted"]:
             print_log(
                 f"All {metrics['objects']} predicted masks are empty or missing, so every score is 0: check "

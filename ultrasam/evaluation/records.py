@@ -36,6 +36,8 @@ class ObjectRecord:
         prompt: `point`, `box`, or empty when not known.
         application: What the data set is for (`breast lesions`), or empty.
         spacing: Millimetres of a pixel along (rows, columns), or None where not known.
+        points: Clicks as (x, y, label) in original pixels, label 1 inside and 0 outside.
+        prompt_box: Box prompt x1, y1, x2, y2 in original pixels, or None.
     """
 
     dataset: str
@@ -51,6 +53,8 @@ class ObjectRecord:
     prompt: str
     application: str = ""
     spacing: tuple[float, float] | None = None
+    points: tuple[tuple[float, float, int], ...] = ()
+    prompt_box: Box | None = None
 
     @property
     def image_key(self) -> tuple[Any, ...]:
@@ -107,7 +111,8 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
     rles = list(truth["rles"])
     ids = [_plain_id(v) for v in _listed(truth.get("annotation_ids"), len(rles), where)]
     masks, scores, boxes = _predicted(sample.get("pred_instances"), len(rles), where)
-    kinds = list((sample.get("prompt_instances") or {}).get("kind") or [""] * len(rles))
+    prompts = sample.get("prompt_instances") or {}
+    kinds = list(prompts.get("kind") or [""] * len(rles))
     size = [int(v) for v in sample["ori_shape"][:2]]
     seen: dict[Id, int] = {}
     records = []
@@ -134,6 +139,8 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
                 prompt=str(kinds[i]),
                 application=str(sample.get("application") or ""),
                 spacing=sample.get("spacing"),
+                points=_clicks(prompts, i),
+                prompt_box=_prompt_box(prompts, i),
             )
         )
     return records
@@ -173,6 +180,26 @@ def _box(boxes: Any, index: int, mask: dict[str, Any] | None, where: str) -> Box
             f"The predicted box {index} of {where} is ({x1}, {y1}, {x2}, {y2}): it must be finite."
         )
     return (x1, y1, x2, y2)
+
+
+def _clicks(prompts: Mapping[str, Any], index: int) -> tuple[tuple[float, float, int], ...]:
+    """Return the clicks of one object, where the sample carries them."""
+    points = prompts.get("points")
+    if points is None or not len(points[index]):
+        return ()
+    coords = _array(points[index]).reshape(-1, 2)
+    labels = prompts.get("point_labels")
+    signs = np.ones(len(coords)) if labels is None else _array(labels[index]).reshape(-1)
+    return tuple((float(x), float(y), int(sign)) for (x, y), sign in zip(coords, signs, strict=True))
+
+
+def _prompt_box(prompts: Mapping[str, Any], index: int) -> Box | None:
+    """Return the box prompt of one object, or None."""
+    boxes = prompts.get("boxes")
+    if boxes is None:
+        return None
+    x1, y1, x2, y2 = (float(value) for value in _array(boxes)[index])
+    return None if math.isnan(x1) else (x1, y1, x2, y2)
 
 
 def _score(value: Any, where: str) -> float:

@@ -32,11 +32,12 @@ def iterate_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
         raise DataError(f"{path} does not exist; check the path and the data root")
     with path.open("rb") as stream:
         require_content(stream.read(500), path)
-    count = 0
+    count, stated = 0, 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: a video was expected, found a file without pictures")
+            stated = container.streams.video[0].frames
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
                 count += 1
@@ -46,12 +47,35 @@ def iterate_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
         ) from error
     if count == 0:
         raise DataError(f"{path}: a video was expected, found no frame in it; get it again")
+    if count < stated and _is_cut_off(path):
+        raise DataError(f"{path}: {stated} frames were expected, found {count}, the file is cut off; get it again")
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether an AVI or MP4 file is shorter than it says itself; the decoder just stops there."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little") > size
+        place = 0
+        while head[4:8] == b"ftyp" and place < size:
+            stream.seek(place)
+            box = stream.read(16)
+            length = int.from_bytes(box[:4], "big")
+            length = int.from_bytes(box[8:], "big") if length == 1 else length or size - place  # 0: to the end
+            place += max(length, 8)
+    return place > size
 
 
 def read_video(path: str | Path) -> NDArray[np.uint8]:
     """Read every frame: uint8 (frames, H, W, 3) RGB.
 
     Raises:
-        DataError: as `iterate_video`.
+        DataError: as `iterate_video`, or its frames have several sizes.
     """
-    return np.stack(list(iterate_video(path)))
+    frames = list(iterate_video(path))
+    sizes = sorted({frame.shape[:2] for frame in frames})
+    if len(sizes) > 1:
+        raise DataError(f"{path}: frames of one size were expected, found the sizes (height, width) {sizes[:4]}")
+    return np.stack(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,11 @@ def is_volume(path: Path) -> bool:
 def read_volume(path: str | Path) -> Volume:
     """Read a volume or cine.
 
-    A 4D NIfTI (x, y, z, c) gives (z, y, x, c); a 2D file gives one frame. NIfTI intensities are scaled by the
-    header's slope where it has one (0 and NaN mean none). Nothing is unpickled.
+    A 4D NIfTI (x, y, z, c) gives (z, y, x, c), one of RGB values too; a 2D file gives one frame. NIfTI intensities
+    are scaled by the header's slope where it has one (0 and NaN mean none). Nothing is unpickled.
 
     Raises:
-        DataError: missing, empty or damaged file, a Git-LFS pointer, or a kind that is not read.
+        DataError: missing, empty or damaged file, a Git-LFS pointer, a kind that is not read, or not real numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,23 +60,27 @@ def read_volume(path: str | Path) -> Volume:
     with path.open("rb") as stream:
         require_content(stream.read(500), path)
     suffix = suffix_of(path)
+    read = _read_nifti if suffix in _NIFTI else _read_metaimage if suffix in _METAIMAGE else _read_npy
+    if not is_volume(path):
+        raise DataError(f"{path}: a volume (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy) was expected, found {suffix!r}")
     try:
-        if suffix in _NIFTI:
-            return _read_nifti(path)
-        if suffix in _METAIMAGE:
-            return _read_metaimage(path)
-        if suffix == ".npy":
-            return _read_npy(path)
-    except (OSError, ValueError, RuntimeError, EOFError, ArithmeticError, MemoryError) as error:
+        found = read(path)
+        if found.array.dtype.kind not in "buif" or found.array.size == 0:
+            raise DataError(f"{path}: real numbers were expected, found shape {found.array.shape} of type "
+                            f"{found.array.dtype}")
+        return found
+    except (OSError, ValueError, RuntimeError, EOFError, ArithmeticError, MemoryError, zlib.error) as error:
         if isinstance(error, DataError):
             raise
-        found = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise DataError(f"{path}: a readable volume was expected, found damage ({found[0]}); get it again") from error
-    raise DataError(f"{path}: a volume (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy) was expected, found {suffix!r}")
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise DataError(f"{path}: a readable volume was expected, found damage ({reason[0]}); get it again") from error
 
 
 def frames_to_uint8(array: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
-    """Return intensities as uint8: kept where they are, scaled by the minimum and maximum of the whole array elsewhere.
+    """Return intensities as uint8.
+
+    Whole numbers from 0 to 255 are kept, whatever their type, unless they are only 0 and 1. All others are scaled so
+    that the smallest value of the array becomes 0 and the largest 255 (all 0 if there is only one value).
 
     Args:
         array: any shape, of a whole volume, so that its frames stay comparable.
@@ -108,21 +113,27 @@ def _read_nifti(path: Path) -> Volume:
         array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise ValueError(str(error)) from error
+    if array.dtype.names:
+        array = np.stack([array[name] for name in array.dtype.names], axis=-1)  # RGB or RGBA values
+        array = array[..., None, :] if array.ndim == 3 else array
     while array.ndim < 3:
         array = array[..., None]
     if array.ndim == 5 and array.shape[3] == 1:
         array = array[:, :, :, 0]
     if array.ndim > 4:
         raise DataError(f"{path}: 2 to 4 dimensions were expected, found shape {array.shape}")
-    codes = nibabel.orientations.aff2axcodes(image.affine)  # type: ignore[attr-defined]
-    zooms = tuple(float(value) for value in image.header.get_zooms()[:3])  # type: ignore[attr-defined]
+    header = image.header
+    names = ["", "", ""]
+    # Without a code the affine is one that nibabel made up.
+    if int(header["sform_code"]) or int(header["qform_code"]):  # type: ignore[index]
+        # The axes of NIfTI point to the right, to the front and up.
+        names = [_direction(np.diag([-1, -1, 1]) @ image.affine[:3, axis]) for axis in range(3)]  # type: ignore[attr-defined]
+    zooms = tuple(float(value) for value in header.get_zooms()[:3])  # type: ignore[attr-defined]
     zooms = (*zooms, *(1.0,) * (3 - len(zooms)))
     order = (2, 1, 0, 3)[: array.ndim]
     spacing = (zooms[2], zooms[1], zooms[0])
-    named = tuple(code or "" for code in codes)
-    return Volume(
-        array.transpose(order), spacing if min(spacing) > 0 else None, (named[2], named[1], named[0])
-    )
+    known = all(step > 0 for step in spacing)
+    return Volume(array.transpose(order), spacing if known else None, (names[2], names[1], names[0]))
 
 
 def _read_metaimage(path: Path) -> Volume:
@@ -147,9 +158,10 @@ def _read_metaimage(path: Path) -> Volume:
 
 
 def _direction(column: NDArray[np.float64]) -> str:
-    """Return the letter of the anatomical axis nearest to a direction in ITK's coordinates."""
+    """Return the letter of the anatomical axis nearest to a direction in ITK's coordinates, "" when none is near."""
     axis = int(np.abs(column).argmax())
-    if abs(column[axis]) < 0.75:
+    # Within 41 degrees, so that two axes at right angles never get the same letter.
+    if not abs(column[axis]) > 0.75 * float(np.linalg.norm(column)):
         return ""
     return ("LPS" if column[axis] > 0 else "RAI")[axis]
 
