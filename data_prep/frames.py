@@ -101,23 +101,46 @@ class VideoFrame:
         return np.ascontiguousarray(pick(video_frames(self.path), self.index, self.path))
 
 
-# Frames of one file are converted one after the other, so that two files are enough: image and labels.
-@lru_cache(maxsize=2)
 def volume(path: Path, view: View) -> Volume:
     """Return a volume in a view, kept for the next frame."""
+    return _volume(path, view, _state(path))
+
+
+def intensities(path: Path, view: View) -> np.ndarray:
+    """Return the uint8 frames of a volume in a view, kept for the next frame."""
+    return _intensities(path, view, _state(path))
+
+
+def video_frames(path: Path) -> np.ndarray:
+    """Return the frames of a video, kept for the next frame."""
+    return _video_frames(path, _state(path))
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return time and size of a file, so that a file that was replaced is read again; None when it is not there."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+# Frames of one file are converted one after the other, so that two files are enough: image and labels.
+@lru_cache(maxsize=2)
+def _volume(path: Path, view: View, _: tuple[int, int] | None) -> Volume:
+    """Read a volume in a view."""
     found = read_volume(path)
     return sagittal(found, path) if view == "sagittal" else found
 
 
 @lru_cache(maxsize=1)
-def intensities(path: Path, view: View) -> np.ndarray:
-    """Return the uint8 frames of a volume in a view, kept for the next frame."""
+def _intensities(path: Path, view: View, _: tuple[int, int] | None) -> np.ndarray:
+    """Return the uint8 frames of a volume in a view."""
     return frames_to_uint8(volume(path, view).array, path)
 
 
 @lru_cache(maxsize=1)
-def video_frames(path: Path) -> np.ndarray:
-    """Return the frames of a video, kept for the next frame."""
+def _video_frames(path: Path, _: tuple[int, int] | None) -> np.ndarray:
+    """Read the frames of a video."""
     return read_video(path)
 
 

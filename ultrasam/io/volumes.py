@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +110,8 @@ def _read_nifti(path: Path) -> Volume:
     import nibabel
 
     try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        image: Any = _load_gzipped_nifti(path) if path.name.lower().endswith(".gz") else nibabel.load(path)
+        array = np.asanyarray(image.dataobj)
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise ValueError(str(error)) from error
     if array.dtype.names:
@@ -125,10 +126,10 @@ def _read_nifti(path: Path) -> Volume:
     header = image.header
     names = ["", "", ""]
     # Without a code the affine is one that nibabel made up.
-    if int(header["sform_code"]) or int(header["qform_code"]):  # type: ignore[index]
+    if int(header["sform_code"]) or int(header["qform_code"]):
         # The axes of NIfTI point to the right, to the front and up.
-        names = [_direction(np.diag([-1, -1, 1]) @ image.affine[:3, axis]) for axis in range(3)]  # type: ignore[attr-defined]
-    zooms = tuple(float(value) for value in header.get_zooms()[:3])  # type: ignore[attr-defined]
+        names = [_direction(np.diag([-1, -1, 1]) @ image.affine[:3, axis]) for axis in range(3)]
+    zooms = tuple(float(value) for value in header.get_zooms()[:3])
     zooms = (*zooms, *(1.0,) * (3 - len(zooms)))
     order = (2, 1, 0, 3)[: array.ndim]
     spacing = (zooms[2], zooms[1], zooms[0])
@@ -136,9 +137,19 @@ def _read_nifti(path: Path) -> Volume:
     return Volume(array.transpose(order), spacing if known else None, (names[2], names[1], names[0]))
 
 
+def _load_gzipped_nifti(path: Path) -> Any:
+    """Return the nibabel image of a whole file; nibabel itself stops before the checksum at its end."""
+    import nibabel
+
+    data = gzip.decompress(read_bytes(path))
+    second = data[:4] in ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(data)
+
+
 def _read_metaimage(path: Path) -> Volume:
     import SimpleITK
 
+    _check_compressed(path)
     SimpleITK.ProcessObject_GlobalWarningDisplayOff()
     image = SimpleITK.ReadImage(str(path))
     array = SimpleITK.GetArrayFromImage(image)
@@ -155,6 +166,26 @@ def _read_metaimage(path: Path) -> Volume:
     # ITK's axes point to the left, to the back and up.
     names = [_direction(matrix[:, axis]) for axis in (2, 1, 0)]
     return Volume(array, spacing, (names[0], names[1], names[2]))
+
+
+def _check_compressed(path: Path) -> None:
+    """Raise zlib.error for damage in compressed MetaImage data, about which SimpleITK only prints a line."""
+    with path.open("rb") as stream:
+        fields = {}
+        for line in stream:
+            name, equals, value = line.decode("latin-1").partition("=")
+            fields[name.strip()] = value.strip()
+            if not equals or name.strip() == "ElementDataFile":
+                break
+        if fields.get("CompressedData", "").lower() != "true" or "ElementDataFile" not in fields:
+            return
+        local = fields["ElementDataFile"].lower() == "local"
+        with stream if local else (path.parent / fields["ElementDataFile"]).open("rb") as data:
+            decoder = zlib.decompressobj(47)  # zlib or gzip, as MetaImage takes both
+            while not decoder.eof and (piece := data.read(1 << 20)):
+                decoder.decompress(piece)
+    if not decoder.eof:
+        raise zlib.error("the compressed data are cut off")
 
 
 def _direction(column: NDArray[np.float64]) -> str:
