@@ -1,0 +1,103 @@
+"""Open Kidney Ultrasound (kidneyUS): the capsule of native and transplanted kidneys, as drawn by the first rater."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.frames import ImageFile
+from data_prep.mask_shapes import Polygons, Vertices
+from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.sources import find_one
+from ultrasam.errors import DataError
+
+INFO = DatasetInfo(
+    slug="kidney_us",
+    name="Open Kidney Ultrasound (kidneyUS)",
+    home="https://github.com/rsingla92/kidneyUS",
+    licence="CC BY-NC-SA",
+    application="kidney",
+    organ="kidney",
+    view="longitudinal, transverse and other (per image)",
+    categories=("kidney",),
+    group_key="number at the start of the file name",
+    expected={"images": 486, "masks": 486, "groups": 469},
+    rules=MaskRules(split_components=False, fill_holes=True),
+    table1=(487, 487),
+    names=("*kidneyus*", "*kidney?us*", "*open?kidney*"),
+    access="the labels are in the repository; the images come after a registration that is linked there",
+)
+_TABLE = "reviewed_labels_1.csv"
+_COLUMNS = ("filename", "file_attributes", "region_shape_attributes", "region_attributes")
+# A rectangle of 517 x 11 pixels above the picture; the second rater drew no capsule, and quality is Poor.
+_SLIP = "169_IM-0885-0035_anon.png"
+
+
+def records(root: Path) -> Iterator[Record]:
+    """Yield one record per image with a capsule; those without are of too poor a quality to be annotated."""
+    table = find_one(root, _TABLE)
+    capsules, attributes = _read(table)
+    images = _images(root)
+    if not images.keys() & capsules.keys():
+        raise DataError(f"{root}: {len(capsules)} images such as {next(iter(capsules), '<name>.png')} were expected "
+                        f"beside the labels, found none of them; register at {INFO.home}, and unpack the images into "
+                        "this folder")
+    bare = len(attributes) - len(capsules)
+    if bare:
+        print(f"{INFO.slug}: {bare} images have no capsule and are left out", file=sys.stderr)
+    for name, shapes in capsules.items():
+        stated = attributes[name]
+        yield Record(
+            key=Path(name).stem,
+            image=ImageFile(images.get(name, root / name)),
+            masks=(Polygons(table, tuple(("kidney", vertices) for vertices in shapes), where=name),),
+            group=name.split("_")[0],
+            attributes={"view": str(stated.get("View", "")).lower(), "quality": str(stated.get("Quality", "")).lower()},
+        )
+
+
+def _images(root: Path) -> dict[str, Path]:
+    """Return the images by file name; the masks of the raters, which are not used, have the same names."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("[!.]*_anon.png")):
+        folders = path.relative_to(root).parts[:-1]
+        if "__MACOSX" in folders or any(folder.startswith("reviewed_masks") for folder in folders):
+            continue
+        if path.name in found:
+            raise DataError(f"{path}: one image of this name was expected, found also {found[path.name]}; keep one "
+                            "release of the images")
+        found[path.name] = path
+    return found
+
+
+def _read(table: Path) -> tuple[dict[str, list[Vertices]], dict[str, dict[str, Any]]]:
+    """Return the capsules and the attributes by file name, both from a table of the VGG annotator."""
+    capsules: dict[str, list[Vertices]] = {}
+    attributes: dict[str, dict[str, Any]] = {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            for number, row in enumerate(csv.DictReader(stream, strict=True), start=1):
+                name, stated, shape, region = (row[column] for column in _COLUMNS)
+                attributes[name] = json.loads(stated)
+                drawn = json.loads(shape)
+                slip = name == _SLIP and drawn.get("name") == "rect"
+                if json.loads(region).get("Anatomy") == "Capsule" and not slip:
+                    capsules.setdefault(name, []).append(_polygon(drawn, f"{table}: row {number}: {name}"))
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{table}: a table of the VGG Image Annotator with the columns {list(_COLUMNS)} was expected, "
+                        f"found: {error!r}; get it again") from error
+    return capsules, attributes
+
+
+def _polygon(shape: dict[str, Any], where: str) -> Vertices:
+    """Return the vertices of a shape; DataError when it is no polygon."""
+    if shape.get("name") != "polygon" or len(shape["all_points_x"]) != len(shape["all_points_y"]):
+        raise DataError(f"{where}: a polygon with as many x as y was expected, found {shape.get('name')!r}")
+    return tuple((float(x), float(y)) for x, y in zip(shape["all_points_x"], shape["all_points_y"], strict=True))
+
+
+CONVERTER = Converter(INFO, records)
