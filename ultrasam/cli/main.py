@@ -43,7 +43,16 @@ def info(argv: Sequence[str]) -> int:
     return run(argv)
 
 
-VERBS: dict[str, Verb] = {"demo": demo, "train": train, "test": test, "phantom": phantom, "info": info}
+def compare(argv: Sequence[str]) -> int:
+    """Compare two result folders object by object, with intervals."""
+    from ultrasam.cli.compare import main as run
+
+    return run(argv)
+
+
+VERBS: dict[str, Verb] = {
+    "demo": demo, "train": train, "test": test, "compare": compare, "phantom": phantom, "info": info,
+}  # fmt: skip
 
 
 def usage() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ def load_json(source: Path) -> dict[str, Any]:
     Raises:
         DataError: the file cannot be read or is not such JSON; the message gives line and column.
     """
-    data = read_bytes(source)
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        # The bytes are not kept while the text is parsed: a merged file has hundreds of megabytes.
+        content = json.loads(read_bytes(source).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{source} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
@@ -93,8 +92,12 @@ def read_images(
         logger.warning("%s: image ids are not plain integers; numbered anew from 1", source)
     dataset = _dataset_from_name(source)
     images = []
+    # Images of a set or a group have one text for it, instead of an equal one each.
+    texts: dict[str, str] = {}
     for key, number, record in zip(by_id, ids, records, strict=True):
         image = _image(record, number, root, dataset, f"{source}, image {key!r}")
+        image.dataset = texts.setdefault(image.dataset, image.dataset)
+        image.group = texts.setdefault(image.group, image.group)
         if renumbered:
             image.extra["source_id"] = key
         images.append(image)
@@ -123,7 +126,7 @@ def _image(record: Mapping[str, Any], number: int, root: Path, default_dataset: 
     return CocoImage(
         id=number,
         file_name=name,
-        path=_image_path(root, name),
+        root=root,
         height=_pixels(record, "height", what),
         width=_pixels(record, "width", what),
         dataset=dataset,
@@ -141,11 +144,6 @@ def _dataset_from_name(source: Path) -> str:
     if len(words) > 1 and words[-1] == "agnostic":
         words = words[:-1]
     return ".".join(words)
-
-
-def _image_path(root: Path, name: str) -> Path:
-    path = root / name
-    return Path(os.path.normpath(path)) if ".." in name else path
 
 
 def _pixels(record: Mapping[str, Any], key: str, what: str) -> int:

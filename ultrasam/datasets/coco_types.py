@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class CocoImage:
     Attributes:
         id: unique int.
         file_name: as in the file.
-        path: where the image is; it is not looked for before it is opened (see :func:`check_files`).
+        root: folder that relative file names start from.
         height: pixels.
         width: pixels.
         dataset: name of the data set.
@@ -53,13 +54,20 @@ class CocoImage:
 
     id: int
     file_name: str
-    path: Path
+    root: Path
     height: int
     width: int
     dataset: str
     group: str
     objects: list[CocoObject]
     extra: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """Where the image is; it is not looked for before it is opened (see :func:`check_files`)."""
+        # Made when asked for: the paths of a large file take a hundred megabytes and seconds.
+        path = self.root / self.file_name
+        return Path(os.path.normpath(path)) if ".." in self.file_name else path
 
 
 @dataclass

@@ -47,26 +47,40 @@ def match_objects(records: Sequence[ObjectRecord], iou_type: str = "segm") -> Ma
         records: distinct objects in a fixed order; those without truth and prediction left out.
         iou_type: "segm" or "bbox".
     """
+    names = [f"{record.dataset}/{record.group}" for record in records]
+    return ranked_matches(hits_of(records, iou_type), [record.score for record in records], names)
+
+
+def hits_of(records: Sequence[ObjectRecord], iou_type: str = "segm") -> list[Flags | None]:
+    """Return for each record whether its prediction meets an object of its image, per threshold; None without one."""
     images: dict[tuple[object, ...], list[int]] = {}
     for number, record in enumerate(records):
         images.setdefault(record.image_key, []).append(number)
-    names = [f"{record.dataset}/{record.group}" for record in records]
-    groups = group_numbers(names)
-    hits: list[Flags] = []
-    owner: list[int] = []
-    scores: list[float] = []
+    hits: list[Flags | None] = [None] * len(records)
     for members in images.values():
         ranked = sorted((n for n in members if records[n].mask is not None), key=lambda n: -records[n].score)
-        if not ranked:
-            continue
-        overlap = _overlaps([records[n] for n in ranked], [records[n] for n in members], iou_type)
-        hits.append(_match(overlap))
-        owner.extend(int(groups[n]) for n in ranked)
-        scores.extend(records[n].score for n in ranked)
-    order = np.argsort(-np.array(scores), kind="mergesort")
-    joined = np.concatenate(hits, axis=1) if hits else np.zeros((len(IOU_THRESHOLDS), 0), bool)
-    counts = np.bincount(groups, minlength=int(groups.max(initial=-1)) + 1).astype(np.float64)
-    return Matches(joined[:, order], np.array(owner, np.int64)[order], counts)
+        if ranked:
+            overlap = _overlaps([records[n] for n in ranked], [records[n] for n in members], iou_type)
+            for number, found in zip(ranked, _match(overlap).T, strict=True):
+                hits[number] = found
+    return hits
+
+
+def ranked_matches(hits: Sequence[Flags | None], scores: Sequence[float], groups: Sequence[str]) -> Matches:
+    """Rank predictions by falling score, of equal ones the first first.
+
+    Args:
+        hits: (N,) as `hits_of` gives them; every entry is one true object, also where nothing was predicted.
+        scores: (N,).
+        groups: (N,) names.
+    """
+    numbers = group_numbers(groups)
+    predicted = np.array([n for n, found in enumerate(hits) if found is not None], np.int64)
+    order = predicted[np.argsort(-np.asarray(scores, np.float64)[predicted], kind="mergesort")]
+    joined = [found for n in order if (found := hits[n]) is not None]
+    flags = np.stack(joined, axis=1) if joined else np.zeros((len(IOU_THRESHOLDS), 0), bool)
+    counts = np.bincount(numbers, minlength=int(numbers.max(initial=-1)) + 1).astype(np.float64)
+    return Matches(flags, numbers[order], counts)
 
 
 def average_precisions(matches: Matches, weights: Values) -> Values:

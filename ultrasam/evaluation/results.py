@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ultrasam.errors import DataError
+from ultrasam.evaluation.coco import IOU_THRESHOLDS, IOU_TYPES
 from ultrasam.evaluation.files import COLUMNS, write_per_object, write_predictions
 from ultrasam.evaluation.measures import MEASURES, Measures
 from ultrasam.evaluation.records import ObjectRecord
@@ -38,11 +42,15 @@ class Row:
         key: (dataset, image id, image name, annotation id, repeat): the same in the results of another model.
         group: data set and patient or video.
         values: score by name; NaN where undefined.
+        score: predicted IoU.
+        hits: by "segm" and "bbox", whether the prediction meets an object at each threshold; None without one.
     """
 
     key: tuple[str, str, str, str, str]
     group: str
     values: dict[str, float]
+    score: float
+    hits: dict[str, npt.NDArray[np.bool_] | None]
 
 
 def write_objects(folder: str | Path, evaluation: Evaluation) -> list[Path]:
@@ -98,6 +106,15 @@ def _row(line: Mapping[str, str], path: Path) -> Row:
     try:
         values = {name: float(line[name]) if line[name] else float("nan") for name in MEASURES}
         key = (line["dataset"], line["image_id"], Path(line["image"]).name, line["annotation_id"], line["repeat"])
-        return Row(key, f"{line['dataset']}/{line['group']}", values)
+        hits = {name: _hits(line[f"{name}_hits"]) for name in IOU_TYPES}
+        return Row(key, f"{line['dataset']}/{line['group']}", values, float(line["score"]), hits)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: a line is damaged ({error}); write it again with tools/test.py --out") from error
+
+
+def _hits(text: str) -> npt.NDArray[np.bool_] | None:
+    if not text:
+        return None
+    if len(text) != len(IOU_THRESHOLDS) or set(text) - {"0", "1"}:
+        raise ValueError(f"{len(IOU_THRESHOLDS)} flags of 0 and 1 were expected, found {text!r}")
+    return np.array([character == "1" for character in text])
