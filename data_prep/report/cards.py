@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from data_prep.report.markup import badge, link
+from data_prep.report.markup import link
 from data_prep.report.pictures import colour_of, data_uri, draw_example
 from data_prep.report.summary import Content, Example, SetRow, Summary
 from data_prep.splits import SPLITS
@@ -19,6 +19,15 @@ _CHANGES = {
     "pixels_filled": "pixels of holes filled",
     "pixels_outside_fov": "label pixels cleared outside the field of view",
 }
+
+
+def badge(row: SetRow) -> str:
+    """Return the state of a set, coloured by how well it is."""
+    state = row.state
+    kind = "none" if row.manifest is None else "good" if state in ("complete", "converted") else "warn"
+    if row.content is not None and row.content.problems:
+        kind = "bad"
+    return f'<span class="badge {kind}">{escape(state)}</span>'
 
 
 def set_cards(summary: Summary) -> str:
@@ -92,6 +101,8 @@ def _facts(row: SetRow, manifest: Mapping[str, Any]) -> list[str]:
     """Return the lines of the description list."""
     sides = "; ".join(f"{split}: {row.split(split):,} images, {row.split(split, 'masks'):,} masks, "
                       f"{row.split(split, 'groups'):,} groups" for split in SPLITS if row.split(split))
+    if row.excluded:
+        sides += f"; on no side: {row.excluded:,} images, near duplicates of test images"
     choices = manifest.get("choices") or {}
     said = [f"official: {row.info.official_split}"] if row.info is not None and row.info.official_split else []
     if "validation_fraction" in choices:

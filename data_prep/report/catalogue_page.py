@@ -24,7 +24,7 @@ def catalogue_table(infos: Iterable[DatasetInfo]) -> str:
     for info in sorted(infos, key=lambda info: info.slug):
         paper = "-" if info.table1 is None else f"{info.table1[0]:,}, {info.table1[1]:,}"
         access = [f"same images as `{info.alias_of}`"] if info.alias_of else []
-        access += [info.access] if info.access else []
+        access += [info.access.rstrip(".")] if info.access else []
         rows.append((f"`{info.slug}`", f"[{info.name}]({info.home})", info.application, paper, info.licence,
                      "; ".join(access) or "download at the link"))
     return "\n".join(f"| {' | '.join(_cell(text) for text in row)} |" for row in rows)

@@ -41,9 +41,9 @@ def report(options: argparse.Namespace) -> int | None:
     for row in summary.converted:
         for problem in row.content.problems if row.content else ():
             print(f"{row.slug}: {problem}; convert it again")
-    if summary.torn:
-        print(f"{len(summary.torn)} groups are on two sides of the merged files (first: {summary.torn[0]}); "
-              "merge again")
+    torn = summary.merged.torn
+    if torn:
+        print(f"{len(torn)} groups are on two sides of the merged files (first: {torn[0]}); merge again")
     print(f"wrote {', '.join(files)} to {out}")
     return None
 

@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from data_prep.report.summary import SetRow
 from data_prep.splits import SPLITS
 
 _LONGEST_LINK = 60
-
-
-def badge(row: SetRow) -> str:
-    """Return the state of a set, coloured by how well it is."""
-    state = row.state
-    kind = "none" if row.manifest is None else "good" if state in ("complete", "converted") else "warn"
-    if row.content is not None and row.content.problems:
-        kind = "bad"
-    return f'<span class="badge {kind}">{escape(state)}</span>'
 
 
 def numbers(cells: Iterable[str]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from data_prep.report.cards import set_cards
+from data_prep.report.cards import badge, set_cards
 from data_prep.report.figure import figure2_rows, subtitle
-from data_prep.report.markup import badge, link, numbers, sides
+from data_prep.report.markup import link, numbers, sides
+from data_prep.report.merged import merged_section
 from data_prep.report.paper import MASKS_IN_TEXT
 from data_prep.report.sizes import size_section
 from data_prep.report.style import CSS
@@ -14,7 +15,7 @@ from data_prep.report.summary import SetRow, Summary
 from data_prep.report.terminal import compared, total_cells
 from data_prep.splits import SPLITS
 
-_SECTIONS = (("composition", "Composition"), ("applications", "Applications"), ("sizes", "Sizes"),
+_SECTIONS = (("composition", "Composition"), ("applications", "Applications"), ("merged", "Merged"), ("sizes", "Sizes"),
              ("sets", "Sets"), ("missing", "Not converted"), ("licences", "Licences"))
 
 
@@ -27,8 +28,8 @@ def page(summary: Summary, name: str) -> str:
     """
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in _SECTIONS)
     body = "".join((
-        _tiles(summary), _composition(summary), _applications(summary), size_section(summary),
-        set_cards(summary), _missing(summary), _licences(summary),
+        _tiles(summary), _composition(summary), _applications(summary), merged_section(summary.merged),
+        size_section(summary), set_cards(summary), _missing(summary), _licences(summary),
     ))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -47,6 +48,9 @@ def _tiles(summary: Summary) -> str:
     tiles += [(f"{summary.split_total(split):,}", f"images for {words}")
               for split, words in zip(SPLITS, ("training", "validation", "test"), strict=True)]
     tiles.append((f"{failed:,}", "images failed"))
+    excluded = sum(row.excluded for row in summary.converted)
+    if excluded:
+        tiles.append((f"{excluded:,}", "images on no side"))
     return f'<div class="tiles">{"".join(f"<div class=tile><b>{n}</b>{words}</div>" for n, words in tiles)}</div>'
 
 
@@ -69,7 +73,7 @@ def _composition(summary: Summary) -> str:
         f'<p class="muted">{note}</p><p class="legend"><span><i class="key ours"></i>train</span>'
         '<span><i class="key val"></i>val</span><span><i class="key test"></i>test</span></p>'
         f'<div class="card scroll composition"><table>{head}<tbody>{rows}</tbody>'
-        f"<tfoot>{_totals(summary)}</tfoot></table></div>{_merged(summary)}"
+        f"<tfoot>{_totals(summary)}</tfoot></table></div>"
     )
 
 
@@ -99,26 +103,6 @@ def _totals(summary: Summary) -> str:
         f"<tr><th scope=row>{len(done)} converted</th><td></td>{numbers(cells)}"
         f"<td>{sides(counts)}</td><td></td><td></td></tr>"
         f"<tr><th scope=row>paper, all rows</th><td></td>{numbers(every)}<td></td><td></td><td></td></tr>"
-    )
-
-
-def _merged(summary: Summary) -> str:
-    """Return a word on the merged files."""
-    if not summary.merged:
-        return ('<p class="muted">The sets are not merged yet; <code>python -m data_prep prepare</code> writes '
-                "<code>train.agnostic.json</code>, <code>val.agnostic.json</code> and "
-                "<code>test.agnostic.json</code>.</p>")
-    rows = "".join(
-        f"<tr><th scope=row>{split}.agnostic.json</th>"
-        f"{numbers([f'{number:,}' for number in (part.sets, part.images, part.masks, part.groups)])}</tr>"
-        for split, part in summary.merged.items())
-    torn = (f'<p><span class="badge bad">{len(summary.torn)} groups are on two sides</span> '
-            f"first: {escape(summary.torn[0])}</p>" if summary.torn
-            else '<p><span class="badge good">no group is on two sides</span></p>')
-    return (
-        '<div class="card scroll"><h3>Merged files</h3><table><thead><tr><th>file</th><th class=n>sets</th>'
-        f"<th class=n>images</th><th class=n>masks</th><th class=n>groups</th></tr></thead><tbody>{rows}</tbody>"
-        f"</table>{torn}</div>"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data_prep.catalogue import catalogue
 from data_prep.records import DatasetInfo
 from data_prep.report.annotations import Outline, read_masks, read_outline
 from data_prep.report.examples import Candidate, choose
+from data_prep.report.merged import Merged, read_merged
 from data_prep.report.paper import table1
 from data_prep.splits import SPLITS
 from ultrasam.errors import DataError
@@ -101,6 +102,11 @@ class SetRow:
         return 0 if self.manifest is None else int(self.manifest["splits"].get(split, {}).get(name, 0))
 
     @property
+    def excluded(self) -> int:
+        """Images that merging put on no side, because they show what is on the test side."""
+        return 0 if self.manifest is None else int(self.manifest.get("excluded", {}).get("images", 0))
+
+    @property
     def state(self) -> str:
         """What is on the disk, in a few words."""
         if self.manifest is None or self.content is None:
@@ -123,30 +129,16 @@ class SetRow:
 
 
 @dataclass(frozen=True)
-class MergedSplit:
-    """One merged file of the collection."""
-
-    images: int
-    masks: int
-    groups: int
-    sets: int
-
-
-@dataclass(frozen=True)
 class Summary:
     """Everything that the report tells.
 
     Attributes:
         rows: converted sets and those of the catalogue, by slug.
-        merged: the merged files by side; empty when there are none.
-        torn: groups that the merged files have on more than one side.
-        merged_manifest: ROOT/manifest.json; empty when there is none.
+        merged: the merged files.
     """
 
     rows: tuple[SetRow, ...]
-    merged: Mapping[str, MergedSplit] = field(default_factory=dict)
-    torn: tuple[str, ...] = ()
-    merged_manifest: Mapping[str, Any] = field(default_factory=dict)
+    merged: Merged
 
     @property
     def converted(self) -> tuple[SetRow, ...]:
@@ -195,9 +187,8 @@ def summarize(root: Path, samples: int) -> Summary:
         raise DataError(f"{root}: at least one converted dataset (a folder with manifest.json) was expected, "
                         "found none; run python -m data_prep convert first")
     rows = [_row(root, slug, known, manifests, samples) for slug in sorted({*known, *manifests})]
-    merged, torn = read_merged(root)
     top = root / "manifest.json"
-    return Summary(tuple(rows), merged, torn, read_json(top) if top.is_file() else {})
+    return Summary(tuple(rows), read_merged(root, read_json(top) if top.is_file() else {}))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -301,20 +292,3 @@ def _examples(
                 examples[split, image.id] = Example(root / image.file_name, Path(image.file_name).name, split,
                                                     labelled, (image.height, image.width))
     return tuple(examples[item.split, item.image.id] for item in chosen)
-
-
-def read_merged(root: Path) -> tuple[dict[str, MergedSplit], tuple[str, ...]]:
-    """Return counts of the merged files and the groups that are on two sides of them."""
-    found: dict[str, MergedSplit] = {}
-    sides: dict[str, set[str]] = defaultdict(set)
-    for split in SPLITS:
-        path = root / f"{split}.agnostic.json"
-        if not path.is_file():
-            continue
-        outline = read_outline(path)
-        groups = {image.group or f"{image.dataset}/{image.file_name}" for image in outline.images}
-        for group in groups:
-            sides[group].add(split)
-        found[split] = MergedSplit(len(outline.images), len(outline.objects), len(groups),
-                                   len({image.dataset for image in outline.images}))
-    return found, tuple(sorted(group for group, names in sides.items() if len(names) > 1))

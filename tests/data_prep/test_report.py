@@ -237,11 +237,38 @@ def test_merged_files_are_counted_and_torn_groups_named(tmp_path, capsys):
     assert report(tmp_path) == 0
     assert "two sides" not in capsys.readouterr().out
     summary = summarize(tmp_path, 0)
-    part = summary.merged["train"]
+    part = summary.merged.splits["train"]
     assert (part.images, part.masks, part.groups, part.sets) == (2, 3, 1, 1)
-    assert summary.torn == ()
+    assert summary.merged.torn == ()
     merged["images"][0]["group"] = "clinic/1"
     (tmp_path / "val.agnostic.json").write_text(json.dumps(merged))
+    assert report(tmp_path) == 0
+    assert "1 groups are on two sides of the merged files (first: clinic/1)" in capsys.readouterr().out
+
+
+def test_the_merged_collection_is_told_as_its_manifest_says(tmp_path, capsys):
+    write_set(tmp_path, "clinic", {"train": [picture("a", "1", "cyst")], "val": [picture("c", "2", "cyst")]},
+              excluded={"images": 7})
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.agnostic.json").write_bytes(
+            (tmp_path / f"clinic/annotations/{split}.clinic.json").read_bytes())
+    manifest = {
+        "near_duplicates": {"pairs": 3, "pairs_by_sets": {"clinic": 3}, "joined_groups": [["clinic/2", "clinic/9"]]},
+        "excluded": [{"images": 5, "masks": 6}, {"images": 2, "masks": 2}], "not_taken": {"twin": "not asked for"},
+        "files": {"train.agnostic.json": {"images": 1, "masks": 1},
+                  "train.without_breast.json": {"images": 1234, "masks": 9, "left_out_images": {"x": 4, "y": 5}}},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert report(tmp_path) == 0
+    texts = Page((tmp_path / "report/report.html").read_text(encoding="utf-8")).texts
+    for text in ("3 pairs of near duplicates in different groups join 2 groups into 1 (clinic: 3)",
+                 "7 images with 8 masks are on no side, because they show what is on the test side",
+                 "twin was not taken: not asked for", "no group is on two sides", "images on no side"):
+        assert text in texts, text
+    start = texts.index("train.without_breast.json")
+    assert texts[start:start + 4] == ["train.without_breast.json", "1,234", "9", "9"]
+    manifest["near_duplicates"]["joined_groups"] = [["clinic/1", "clinic/2"]]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert report(tmp_path) == 0
     assert "1 groups are on two sides of the merged files (first: clinic/1)" in capsys.readouterr().out
 
