@@ -22,6 +22,7 @@ INFO = DatasetInfo(
     categories=("carotid_artery",),
     group_key="examination (file name before _slice_)",
     expected={"images": 1100, "masks": 1100},
+    # The picture fills the file; its dark near field and depth are tissue, not background.
     rules=MaskRules(crop_background=False, split_components=False, fill_holes=True),
     table1=(1100, 1100),
     names=("*common?carotid?artery*", "*ccaui*", "cca", "*d4xt63mgjm*"),
