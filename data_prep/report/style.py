@@ -48,7 +48,7 @@ tfoot td, tfoot th { border-top: 2px solid var(--line); border-bottom: 0; font-w
 td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tr.absent td, tr.absent th { color: var(--muted); font-weight: 400; }
 .badge {
-  display: inline-block; padding: .05rem .55rem; border-radius: 99px; font-size: .78rem; font-weight: 500;
+  display: inline-block; padding: .05rem .5rem; border-radius: 7px; font-size: .78rem; font-weight: 500;
   background: var(--soft); color: var(--muted);
 }
 .badge.good { background: var(--good-soft); color: var(--good); }
@@ -59,6 +59,7 @@ tr.absent td, tr.absent th { color: var(--muted); font-weight: 400; }
 .sides i.test { background: var(--test); }
 .key {
   display: inline-block; width: .75em; height: .75em; border-radius: 3px; margin-right: .4em; vertical-align: -.03em;
+  box-shadow: 0 0 0 1px var(--line);
 }
 .key.ours { background: var(--ours); } .key.paper { background: var(--paper); }
 .key.val { background: var(--val); } .key.test { background: var(--test); }
