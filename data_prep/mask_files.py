@@ -157,7 +157,7 @@ class ColourMask:
                 f"{self.path}: the colours {dict(self.colours)} (tolerance {self.tolerance}) were expected, found "
                 f"also {listed} in {int(counts[far].sum())} pixels; check that this is the original mask"
             )
-        nearest[far] = len(table) - 1
+        nearest[far] = len(table)  # no entry of the table
         index = nearest[inverse].reshape(packed.shape)
         return [(name, _fitted(index == number, self.path, height, width, self.resize))
                 for number, name in enumerate(self.colours) if (index == number).any()]
@@ -232,6 +232,8 @@ class OutlineMask:
         if len(rows) < 20:
             raise DataError(f"{self.path}: an ellipse outline was expected, found {len(rows)} pixels")
         ellipse = cv2.fitEllipseDirect(np.column_stack([columns, rows]).astype(np.float32))
+        if not 3 <= min(ellipse[1]) <= max(ellipse[1]) < np.inf:
+            raise DataError(f"{self.path}: an ellipse outline was expected, found pixels in a line or a spot")
         filled = np.zeros((height, width), np.uint8)
         cv2.ellipse(filled, ellipse, 1, -1)
         distance = np.abs(_ellipse_distance(rows, columns, ellipse)).mean()
@@ -263,8 +265,10 @@ def _fitted(mask: np.ndarray, path: Path, height: int, width: int, resize: bool)
     ratio = (mask.shape[0] * width) / (mask.shape[1] * height)
     if not 0.97 < ratio < 1.03:
         raise _other_size(path, mask.shape, height, width)
-    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized.astype(bool)
+    # The pixel under each pixel's centre, in whole numbers: no rounding decides where a centre lies between two.
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    return np.ascontiguousarray(mask[rows[:, None], columns])
 
 
 def _read_sized(path: Path, height: int, width: int) -> np.ndarray:

@@ -55,11 +55,15 @@ class Polygons:
                             f"{points[:, 1].max():g}; the annotation may belong to another image")
         if self.coco:
             return decode_mask(decode_segmentation([points.ravel().tolist()], height, width, where=where))
-        mask = np.zeros((height, width), np.uint8)
-        # Twice the image is far enough to cut at, and keeps OpenCV's numbers small.
-        bounded = np.clip(np.rint(points), (-width, -height), (2 * width, 2 * height)).astype(np.int32)
-        cv2.fillPoly(mask, [bounded], 1)
-        return mask.astype(bool)
+        # So far out that the slope of an edge into the image does not change, and safe for OpenCV's numbers.
+        whole = np.clip(np.rint(points), -1_000_000, 1_000_000).astype(np.int32)
+        # OpenCV draws edges that leave its canvas up to a pixel off, so the canvas takes them in where it can.
+        room = max(height, width)
+        left, top = np.clip(-whole.min(axis=0), 0, room)
+        right, bottom = np.clip(whole.max(axis=0) - (width - 1, height - 1), 0, room)
+        canvas = np.zeros((top + height + bottom, left + width + right), np.uint8)
+        cv2.fillPoly(canvas, [whole + np.array([left, top], np.int32)], 1)
+        return canvas[top:top + height, left:left + width].astype(bool)
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,14 @@ class VolumeLabels:
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per value present, by value; DataError for unknown values."""
         frame = turn_180(pick(volume(self.path, self.view).array, self.index, self.path), self.turned)
-        if frame.ndim == 3:
-            if self.channel is None and frame.shape[2] != 1:
-                raise DataError(f"{self.path}: one label per pixel was expected, found {frame.shape[2]} channels")
-            frame = frame[..., self.channel or 0]
+        if frame.ndim == 2:
+            frame = frame[..., None]
+        channels = frame.shape[2]
+        if self.channel is None and channels != 1:
+            raise DataError(f"{self.path}: one label per pixel was expected, found {channels} channels")
+        if not 0 <= (self.channel or 0) < channels:
+            raise DataError(f"{self.path}: channel {self.channel} (counted from 0) was expected, found {channels}")
+        frame = frame[..., self.channel or 0]
         if frame.shape != (height, width):
             raise DataError(f"{self.path}: the label frame is {frame.shape[1]} x {frame.shape[0]} pixels (width x "
                             f"height) but its image is {width} x {height}; check that the files belong together")
