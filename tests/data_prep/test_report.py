@@ -104,6 +104,19 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Spare the tests that are not about it the drawing of the figure, which takes most of the time."""
+    if "drawn" not in request.fixturenames:
+        empty = {"figure2.png": b"", "figure2.svg": b""}
+        monkeypatch.setattr("data_prep.report.command.draw_figure2", lambda summary: empty)
+
+
+@pytest.fixture
+def drawn():
+    """Ask for the figure."""
+
+
 @pytest.fixture
 def converted(mini, tmp_path, capsys):
     out = tmp_path / "out"
@@ -156,7 +169,7 @@ def test_the_page_needs_nothing_else_and_shows_the_images(converted):
     assert "url(" not in style and "@import" not in style
 
 
-def test_the_same_data_give_the_same_bytes(converted, tmp_path):
+def test_the_same_data_give_the_same_bytes(converted, tmp_path, drawn):
     written = []
     for name in ("first", "second"):
         assert report(converted, "--out", tmp_path / name) == 0
@@ -166,12 +179,12 @@ def test_the_same_data_give_the_same_bytes(converted, tmp_path):
     assert not (converted / "report").exists()
 
 
-def test_figure_2_is_a_picture_and_a_drawing(converted):
+def test_figure_2_is_a_picture_and_a_drawing(converted, drawn):
     assert report(converted) == 0
     data = (converted / "report/figure2.png").read_bytes()
     assert b"matplotlib" not in data.lower()
-    drawn = Image.open(io.BytesIO(data)).convert("RGB")
-    colours = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height)}
+    painted = Image.open(io.BytesIO(data)).convert("RGB")
+    colours = {colour for _, colour in painted.getcolors(painted.width * painted.height)}
     assert {(0, 0x72, 0xB2), (0xB9, 0xC0, 0xC9)} <= colours
     assert ElementTree.parse(converted / "report/figure2.svg").getroot().tag.endswith("svg")
 
