@@ -10,10 +10,10 @@ from data_prep.report.markup import link, numbers, sides
 from data_prep.report.merged import merged_section
 from data_prep.report.paper import MASKS_IN_TEXT
 from data_prep.report.sizes import size_section
-from data_prep.report.style import CSS
 from data_prep.report.summary import SetRow, Summary
 from data_prep.report.terminal import compared, total_cells
 from data_prep.splits import SPLITS
+from ultrasam.visualization.style import CSS
 
 _SECTIONS = (("composition", "Composition"), ("applications", "Applications"), ("merged", "Merged"), ("sizes", "Sizes"),
              ("sets", "Sets"), ("missing", "Not converted"), ("licences", "Licences"))

@@ -1,4 +1,4 @@
-"""The page's style sheet: light, dark and print."""
+"""The style sheet of every page: light, dark and print."""
 
 CSS = """
 :root {
@@ -48,7 +48,7 @@ tfoot td, tfoot th { border-top: 2px solid var(--line); border-bottom: 0; font-w
 td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tr.absent td, tr.absent th { color: var(--muted); font-weight: 400; }
 .badge {
-  display: inline-block; padding: .05rem .55rem; border-radius: 99px; font-size: .78rem; font-weight: 500;
+  display: inline-block; padding: .05rem .5rem; border-radius: 7px; font-size: .78rem; font-weight: 500;
   background: var(--soft); color: var(--muted);
 }
 .badge.good { background: var(--good-soft); color: var(--good); }
@@ -59,6 +59,7 @@ tr.absent td, tr.absent th { color: var(--muted); font-weight: 400; }
 .sides i.test { background: var(--test); }
 .key {
   display: inline-block; width: .75em; height: .75em; border-radius: 3px; margin-right: .4em; vertical-align: -.03em;
+  box-shadow: 0 0 0 1px var(--line);
 }
 .key.ours { background: var(--ours); } .key.paper { background: var(--paper); }
 .key.val { background: var(--val); } .key.test { background: var(--test); }
@@ -78,11 +79,12 @@ tr.absent td, tr.absent th { color: var(--muted); font-weight: 400; }
 }
 .set header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .2rem .8rem; }
 .strip { display: flex; flex-wrap: wrap; gap: .6rem; margin: .8rem 0 .5rem; }
-.strip figure { margin: 0; }
+/* A caption is as wide as its picture. */
+.strip figure { margin: 0; display: table; }
 .strip img { height: 176px; width: auto; max-width: 100%; border-radius: 6px; display: block; background: #000; }
 .strip figcaption {
-  font-size: .74rem; color: var(--muted); max-width: 240px; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap;
+  font-size: .74rem; line-height: 1.35; color: var(--muted); overflow-wrap: anywhere;
+  display: table-caption; caption-side: bottom;
 }
 dl { display: grid; grid-template-columns: 8.5rem 1fr; gap: .3rem 1rem; margin: .7rem 0 0; font-size: .88rem; }
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
