@@ -1,6 +1,6 @@
 """UltraSam as it was released: squared IoU error, clicks refined by box, masks thresholded before they are enlarged.
 
-For testing UltraSam.pth the way the published tables were made; the masks are larger than the truth.
+Expects UltraSam.pth, for testing it the way the published tables were made; the masks are larger than the truth.
 """
 
 _base_ = "ultrasam_vit-b_4xb8-30k_us43d.py"
