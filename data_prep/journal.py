@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import ultrasam
 from data_prep.processing import Converted
 from data_prep.records import DatasetInfo, Record
+from ultrasam.io.files import write_atomic
 
 
 class Journal:
@@ -28,7 +29,8 @@ class Journal:
     def __init__(self, path: Path, info: DatasetInfo, source: Path, raw: Path, images: Path) -> None:
         self.path, self.raw, self.images = path, raw, images
         rules = json.dumps([info.slug, asdict(info.rules), info.categories, ultrasam.__version__], default=str)
-        self.head = json.dumps({"source": str(source.resolve()), "rules": rules})
+        columns = [field.name for field in fields(Converted)]
+        self.head = json.dumps({"source": str(source.resolve()), "rules": rules, "columns": columns})
         self.lines: dict[str, dict[str, Any]] = {}
         if not self._load():
             path.write_text(self.head + "\n", encoding="utf-8")
@@ -45,12 +47,13 @@ class Journal:
         for line in lines[1:]:
             try:
                 entry = json.loads(line)
-                self.lines[entry["converted"]["key"]] = entry
-            except (ValueError, KeyError, TypeError):
+                if {"record", "bytes", "converted"} <= entry.keys():
+                    self.lines[entry["converted"]["key"]] = entry
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue
         # Appending after half a line would spoil the next one.
         whole = "\n".join([self.head, *(json.dumps(entry) for entry in self.lines.values())]) + "\n"
-        self.path.write_text(whole, encoding="utf-8")
+        write_atomic(self.path, whole.encode())
         return True
 
     def finished(self, record: Record) -> Converted | None:
@@ -78,8 +81,8 @@ class Journal:
             found = path.stat() if path.is_file() else None
             files.append((path.relative_to(self.raw).as_posix(),
                           None if found is None else (found.st_size, found.st_mtime_ns)))
-        # The raw folder of an archive has another name in every run.
-        stated = repr(record).replace(str(self.raw), "")
+        # The raw folder may be named in another way in every run.
+        stated = repr(record).replace(f"Path('{self.raw}/", "Path('")
         return hashlib.sha256(f"{stated}{files}".encode()).hexdigest()
 
 
