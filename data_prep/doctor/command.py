@@ -26,8 +26,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                         help="folder that the file names start from (default: found near the file); with a FOLDER of "
                              "masks, the folder of their images")
     parser.add_argument("--fix", type=Path, metavar="OUT",
-                        help="write the repaired copy into this new folder: annotations.json, images/ (hard links where "
-                             "nothing changed), and left_out.json with every record that is not in the copy")
+                        help="write the repaired copy into this new folder: annotations.json, images/ (hard links "
+                             "where nothing changed), and left_out.json with every record that is not in the copy")
     parser.add_argument("--boxes-to-masks", action="store_true",
                         help="draw the boxes of objects without a mask as rectangles (default: set them aside)")
     parser.add_argument("--rescale", action="store_true",
