@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import cv2
 from tqdm import tqdm
 
 from data_prep.journal import Journal
-from data_prep.processing import Converted, Failure, convert_record
+from data_prep.listing import IMAGE_SUFFIXES
+from data_prep.processing import Converted, Failure, Outcome, Unlabelled, convert_record
 from data_prep.records import Converter, DatasetInfo, Record
 from data_prep.sources import open_source
 from data_prep.splits import SplitPlan, official_sides, with_validation
@@ -28,7 +30,6 @@ from data_prep.staging import staging
 from data_prep.writer import write_set
 from ultrasam.errors import DataError
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _SHOWN = 10
 _TABLE_SLIPS = 0.01
 
@@ -71,7 +72,9 @@ def convert(
         _remove_strays(images, outcomes)
         converted = [outcome for outcome in outcomes if isinstance(outcome, Converted)]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        _judge(failures, chosen, info.slug, keep_going)
+        unlabelled = [outcome.key for outcome in outcomes if isinstance(outcome, Unlabelled)]
+        _judge(failures, [record for record in chosen if record.key not in set(unlabelled)], info, keep_going)
+        _judge_unlabelled(unlabelled, converted, info)
         _judge_tables(converted, info.slug, keep_going)
         done = {outcome.key for outcome in converted}
         kept = [record for record in chosen if record.key in done]
@@ -79,7 +82,8 @@ def convert(
         manifest = write_set(
             place.folder, info, plan,
             records=kept, converted=converted, sides=sides, failures=failures,
-            not_asked_for=len(records) - len(chosen), unused=_unused_files(records, raw), raw=raw,
+            unlabelled=unlabelled, not_asked_for=len(records) - len(chosen),
+            unused=_unused_files(records, raw, info.ignored), raw=raw,
         )
         place.publish()
     return manifest
@@ -106,18 +110,23 @@ def _read_records(converter: Converter, raw: Path) -> list[Record]:
         records = sorted(converter.records(raw), key=lambda record: record.key)
         _check_keys(records, info.slug)
     except DataError as error:
-        if not info.unsure:
-            raise
-        raise DataError(f"{error} (the layout of {info.slug} is known from descriptions only: {info.unsure}; "
-                        "please report what the download holds)") from error
+        raise DataError(f"{error}{_unsure(info)}") from error
     return records
+
+
+def _unsure(info: DatasetInfo) -> str:
+    """Return what is not certain of the set's layout, as an addition to a complaint; empty when all is known."""
+    if not info.unsure:
+        return ""
+    return (f" (the layout of {info.slug} is known from descriptions only: {info.unsure}; "
+            "please report what the download holds)")
 
 
 def _convert_all(
     records: Sequence[Record], info: DatasetInfo, raw: Path, images: Path, journal: Journal, workers: int
-) -> list[Converted | Failure]:
+) -> list[Outcome]:
     """Return the outcome of every record in order; those of an interrupted run are taken from its journal."""
-    outcomes: dict[str, Converted | Failure] = {}
+    outcomes: dict[str, Outcome] = {}
     for record in records:
         earlier = journal.finished(record)
         if earlier is not None:
@@ -159,12 +168,12 @@ def _tasks(records: Sequence[Record]) -> list[list[Record]]:
     return tasks
 
 
-def convert_task(records: Sequence[Record], info: DatasetInfo, raw: Path, images: Path) -> list[Converted | Failure]:
+def convert_task(records: Sequence[Record], info: DatasetInfo, raw: Path, images: Path) -> list[Outcome]:
     """Convert the records of one portion, in order."""
     return [convert_record(record, info, raw, images) for record in records]
 
 
-def _remove_strays(images: Path, outcomes: Sequence[Converted | Failure]) -> None:
+def _remove_strays(images: Path, outcomes: Sequence[Outcome]) -> None:
     """Delete images that an interrupted run wrote and that are not part of this one."""
     names = {outcome.file_name for outcome in outcomes if isinstance(outcome, Converted)}
     for path in images.iterdir():
@@ -203,12 +212,12 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def _judge(failures: Sequence[Failure], chosen: Sequence[Record], slug: str, keep_going: bool) -> None:
+def _judge(failures: Sequence[Failure], chosen: Sequence[Record], info: DatasetInfo, keep_going: bool) -> None:
     """Print what failed; raise DataError for it unless the run goes on, or when nothing is left."""
     if not failures:
         return
     missing = sum(failure.missing for failure in failures)
-    summary = (f"{slug}: {len(failures)} of {len(chosen)} images could not be converted "
+    summary = (f"{info.slug}: {len(failures)} of {len(chosen)} images could not be converted "
                f"({missing} with missing files, {len(failures) - missing} with unusable files"
                f"{_by_fold(failures, chosen)})")
     # Unusable files first: a long row of missing ones must not hide them.
@@ -218,11 +227,20 @@ def _judge(failures: Sequence[Failure], chosen: Sequence[Record], slug: str, kee
     if len(ordered) > _SHOWN:
         print(f"  ... and {len(ordered) - _SHOWN} more", file=sys.stderr)
     if len(failures) == len(chosen):
-        raise DataError(f"{summary}; nothing is left to write, check the source folder")
+        raise DataError(f"{summary}; nothing is left to write, check the source folder{_unsure(info)}")
     if not keep_going:
         raise DataError(f"{summary}; nothing was written: complete the source, choose folds that are there, "
-                        "or pass --keep-going to leave these images out")
-    print(f"{summary}; left out because of --keep-going", file=sys.stderr)
+                        f"or pass --keep-going to leave these images out{_unsure(info)}")
+    print(f"{summary}; left out because of --keep-going{_unsure(info)}", file=sys.stderr)
+
+
+def _judge_unlabelled(unlabelled: Sequence[str], converted: Sequence[Converted], info: DatasetInfo) -> None:
+    """Print how many images nobody annotated; raise DataError when no other is left."""
+    if unlabelled:
+        print(f"{info.slug}: {len(unlabelled)} images have no annotation and are left out", file=sys.stderr)
+    if not converted:
+        raise DataError(f"{info.slug}: at least one image with an annotation was expected, found none; "
+                        f"check the source{_unsure(info)}")
 
 
 def _judge_tables(converted: Sequence[Converted], slug: str, keep_going: bool) -> None:
@@ -244,10 +262,17 @@ def _by_fold(failures: Sequence[Failure], chosen: Sequence[Record]) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _unused_files(records: Sequence[Record], raw: Path) -> list[str]:
-    """Return image files that lie beside the used ones but that no record names, relative to ``raw``."""
+def _unused_files(records: Sequence[Record], raw: Path, ignored: Sequence[str]) -> list[str]:
+    """Return image files that lie beside the used ones but that no record names, relative to ``raw``.
+
+    Args:
+        records: all records of the set.
+        raw: folder of the raw files.
+        ignored: patterns of file names that are not listed, see `DatasetInfo`.
+    """
     used = {path for record in records for path in record.paths}
     folders = {path.parent for path in used}
-    beside = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    beside = {path for folder in folders if folder.is_dir() and folder.is_relative_to(raw) for path in folder.iterdir()}
     return sorted(path.relative_to(raw).as_posix() for path in beside - used
-                  if path.suffix.lower() in _IMAGE_SUFFIXES)
+                  if path.suffix.lower() in IMAGE_SUFFIXES
+                  and not any(fnmatchcase(path.name.lower(), pattern) for pattern in ignored))

@@ -18,6 +18,8 @@ from ultrasam.errors import DataError
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
 from ultrasam.io.images import write_png
 
+# Bytes of a file in memory at a time.
+_PIECE = 1 << 20
 _COPIED = {b"\x89PNG\r\n\x1a\n": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg")}
 
 
@@ -28,6 +30,13 @@ class Failure:
     key: str
     reason: str
     missing: bool = False
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """An image that nobody annotated, of a set in which every image shows an object."""
+
+    key: str
 
 
 @dataclass(frozen=True)
@@ -56,24 +65,30 @@ class Converted:
     phash: str
 
 
-def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -> Converted | Failure:
+Outcome = Converted | Failure | Unlabelled
+
+
+def convert_record(record: Record, info: DatasetInfo, raw: Path, images: Path) -> Outcome:
     """Convert one record; the image goes into the folder ``images``.
 
     Faults of the raw files come back as a `Failure`; OSError of writing is not caught.
     """
-    absent = [path for path in record.paths if not path.is_file()]
-    if absent:
-        listed = " and ".join(_relative(path, raw) for path in absent)
-        return Failure(record.key, f"{listed}: the file is not there", missing=True)
+    if info.rules.drop_empty and not record.masks:
+        return Unlabelled(record.key)
     try:
+        absent = " and ".join(_relative(path, raw) for path in record.paths if not path.is_file())
+        if absent:
+            return Failure(record.key, f"{absent}: the file is not there", missing=True)
         pixels = record.image.read()
         height, width = size = pixels.shape[:2]
         labelled = [pair for source in record.masks for pair in source.read(height, width)]
         if record.box is not None and not any(mask.any() for _, mask in labelled):
             raise DataError(f"{record.paths[-1]}: an object was expected, the mask is empty; "
                             "get the file again")
+        if info.rules.drop_empty and not any(mask.any() for _, mask in labelled):
+            return Unlabelled(record.key)
         notes = _disagreements(record, size, [mask for _, mask in labelled])
-        checksums = {_relative(path, raw): _sha256(path) for path in record.paths}
+        checksums = {_relative(path, raw): _sha256(path, path.stat().st_mtime_ns) for path in record.paths}
     except DataError as error:
         return Failure(record.key, str(error))
     crop, labelled, cleared = _field_of_view(pixels, labelled, info.rules)
@@ -155,9 +170,18 @@ def _box(masks: list[np.ndarray]) -> tuple[int, int, int, int]:
 
 
 @lru_cache(maxsize=8)
-def _sha256(path: Path) -> str:
-    """Return the checksum of a file; the frames of a volume or video ask for the same file again and again."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(path: Path, _: int) -> str:
+    """Return the checksum of a file; the frames of a volume or video ask for the same file again and again.
+
+    Args:
+        path: the file, which may be larger than the memory.
+        _: time of its last change, so that a file replaced in the meantime is read again.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _store(record: Record, pixels: np.ndarray, images: Path, *, whole: bool) -> str:
@@ -175,7 +199,9 @@ def _store(record: Record, pixels: np.ndarray, images: Path, *, whole: bool) -> 
 
 
 def _relative(path: Path, raw: Path) -> str:
-    """Return the path below the raw folder, with forward slashes."""
+    """Return the path below the raw folder, with forward slashes; DataError for one outside it."""
+    if not path.is_relative_to(raw):
+        raise DataError(f"{path}: a file inside the source {raw} was expected; give the folder above as the source")
     return path.relative_to(raw).as_posix()
 
 

@@ -47,6 +47,9 @@ class MaskRules:
         clip_to_fov: clear what lies outside the field of view (`data_prep.fov`).
         crop_background: crop images of which more than half is outside the field of view (paper section 2.1).
             Off for the paper's three test sets, whose published scores are for whole images.
+        drop_empty: leave out images without masks and those whose masks are all empty, and count them in the
+            manifest as ``unlabelled``: for sets in which every image shows an object, so that such an image is one
+            that nobody annotated. Otherwise it stays, as an image of nothing.
     """
 
     split_components: bool = True
@@ -54,6 +57,7 @@ class MaskRules:
     min_area: int = 1
     clip_to_fov: bool = False
     crop_background: bool = True
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class DatasetInfo:
         unsure: what is not certain of the layout, in one sentence; added to every complaint about it.
         alias_of: slug of the set that has the same images; ``prepare`` takes only one of them.
         access: how to get it, in one sentence, where the link alone is not enough.
+        ignored: file name patterns (lower case, `fnmatch`) of images that lie beside the used ones and are known
+            not to be data; all others are listed as unused.
     """
 
     slug: str
@@ -132,6 +138,7 @@ class DatasetInfo:
     unsure: str = ""
     alias_of: str = ""
     access: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def write_set(
     converted: Sequence[Converted],
     sides: Mapping[str, str],
     failures: Sequence[Failure],
+    unlabelled: Sequence[str],
     not_asked_for: int,
     unused: Sequence[str],
     raw: Path,
@@ -41,6 +42,7 @@ def write_set(
         converted: their outcomes, in the same order.
         sides: split name by record key.
         failures: images left out.
+        unlabelled: keys of images left out because nobody annotated them.
         not_asked_for: number of images in folds that are on neither side.
         unused: image files of the source that no record names.
         raw: folder of the raw files.
@@ -72,6 +74,7 @@ def write_set(
             "masks": sum(len(done.objects) for done in converted),
             "groups": len({record.group for record in records}),
             "failed": len(failures),
+            "unlabelled": len(unlabelled),
             "not_asked_for": not_asked_for,
             "table_disagreements": sum(bool(done.notes) for done in converted),
             "unused_files": len(unused),
@@ -80,6 +83,7 @@ def write_set(
         "annotations_sha256": files,
         "sources": _source_digest(converted),
         "failures": [asdict(failure) for failure in failures],
+        "unlabelled": list(unlabelled),
         "table_disagreements": [note for done in converted for note in done.notes],
         "unused_files": list(unused),
     }
