@@ -17,6 +17,8 @@ from ultrasam.io.volumes import Volume, frames_to_uint8, read_volume
 # "file": the frames as they lie along the file's slowest axis (always so for a cine, whose axis is time).
 # "sagittal": slices across left-right, head up and front to the left, by the directions of the header.
 View = Literal["file", "sagittal"]
+# Whether (rows, columns) of a frame are reversed.
+Flips = tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ class VolumeFrame:
         path: the file.
         index: number of the frame, from 0, along the first axis of the view.
         view: see `View`.
-        turned: by 180 degrees.
+        flips: see `Flips`; image and labels must have the same.
     """
 
     path: Path
     index: int
     view: View = "file"
-    turned: bool = False
+    flips: Flips = (False, False)
     copied: Path | None = None
 
     @property
@@ -75,7 +77,7 @@ class VolumeFrame:
             frame = np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
         if frame.shape[2] != 3:
             raise DataError(f"{self.path}: 1 or 3 channels were expected, found {frame.shape[2]}")
-        return np.ascontiguousarray(turn_180(frame, self.turned))
+        return flipped(frame, self.flips)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 @lru_cache(maxsize=2)
 def _volume(path: Path, view: View, _: tuple[int, int] | None) -> Volume:
     """Read a volume in a view."""
-    found = read_volume(path)
-    return sagittal(found, path) if view == "sagittal" else found
+    return read_view(path, view)
 
 
 @lru_cache(maxsize=1)
@@ -152,9 +153,57 @@ def pick(frames: np.ndarray, index: int, path: Path) -> np.ndarray:
     return np.asarray(frames[index])
 
 
-def turn_180(frame: np.ndarray, turned: bool) -> np.ndarray:
-    """Return the frame, turned by 180 degrees where asked."""
-    return frame[::-1, ::-1] if turned else frame
+def flipped(frame: np.ndarray, flips: Flips) -> np.ndarray:
+    """Return a frame (rows, columns, ...) with rows and columns reversed where asked, contiguous."""
+    return np.ascontiguousarray(frame[::-1 if flips[0] else 1, ::-1 if flips[1] else 1])
+
+
+def flips_of(found: Volume | None) -> Flips:
+    """Return which axes of a volume's frames a viewer that goes by the header shows reversed.
+
+    Viewers let rows run to the back or the feet and columns to the left or the back, so an axis that grows to
+    the right, the front or the head is reversed.
+    """
+    if found is None:
+        return False, False
+    _, rows, columns = found.directions
+    return rows in ("R", "A", "S"), columns in ("R", "A", "S")
+
+
+def flip_attributes(flips: Flips) -> dict[str, object]:
+    """Return what an image record says about reversed axes: nothing where none is."""
+    names = [name for name, flip in zip(("rows", "columns"), flips, strict=True) if flip]
+    return {"reversed_axes": names} if names else {}
+
+
+def read_view(path: Path, view: View) -> Volume:
+    """Read a volume in a view; DataError as `read_volume` and `sagittal`."""
+    found = read_volume(path)
+    return sagittal(found, path) if view == "sagittal" else found
+
+
+def label_volume(path: Path, view: View = "file") -> Volume | None:
+    """Return a label volume for finding its labelled frames; None where it is missing or unreadable.
+
+    Its set then gives one record for the file all the same, so that the conversion names and counts the fault.
+    Nothing is kept, since the search goes through all volumes before the first is converted.
+    """
+    try:
+        return read_view(path, view)
+    except DataError:
+        return None
+
+
+def labelled_frames(found: Volume | None, least: int = 1) -> list[int]:
+    """Return the numbers of the frames with at least ``least`` labelled values; frame 0 of an unreadable file."""
+    if found is None:
+        return [0]
+    return [number for number, frame in enumerate(found.array) if np.count_nonzero(frame) >= least]
+
+
+def pixel_spacing(found: Volume | None) -> tuple[float, float] | None:
+    """Return millimetres per pixel along (rows, columns) of a frame, where the header has them."""
+    return None if found is None or found.spacing is None else found.spacing[1:]
 
 
 def sagittal(found: Volume, path: Path) -> Volume:

@@ -9,10 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_prep.records import MaskSource
 from ultrasam.errors import DataError
-from ultrasam.io.images import read_mask, read_mask_colours
+from ultrasam.io.images import Palette, read_mask, read_mask_colours
 
 Colour = tuple[int, int, int]
+# Class of images that show no object.
+NORMAL = "normal"
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,13 @@ class BinaryMask:
     Attributes:
         path: the mask file.
         category: name of the category of its foreground.
+        palette: what the values of a file with a colour table are, see `read_mask`; "index" where the colours are
+            for show.
     """
 
     path: Path
     category: str
+    palette: Palette = "grey"
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -34,14 +40,7 @@ class BinaryMask:
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the foreground as one bool height x width mask; DataError for any third value."""
-        values = _read_sized(self.path, height, width)
-        found = np.unique(values)
-        if not (np.isin(found, (0, 1)).all() or np.isin(found, (0, 255)).all()):
-            raise DataError(
-                f"{self.path}: a two-valued mask (0 and 1, or 0 and 255) was expected, "
-                f"found the values {_shortened(found)}; the file may be re-encoded, use the original"
-            )
-        return [(self.category, values > 0)]
+        return [(self.category, two_valued(_read_sized(self.path, height, width, self.palette), self.path))]
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,9 @@ class ColourMask:
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per category present, in the order of the table."""
-        pixels = read_mask_colours(self.path).astype(np.int16)
         table = np.array([*self.colours.values(), *self.background], np.int16)
         # The colours of a mask are few; matching them and not the pixels is what makes this fast.
-        packed = (pixels[..., 0].astype(np.int32) << 16) | (pixels[..., 1].astype(np.int32) << 8) | pixels[..., 2]
+        packed = _packed(read_mask_colours(self.path))
         found, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
         rgb = np.column_stack([found >> 16, found >> 8 & 255, found & 255]).astype(np.int16)
         distance = np.abs(rgb[:, None] - table[None]).max(axis=2)
@@ -243,6 +241,91 @@ class OutlineMask:
         return [(self.category, filled.astype(bool) | line)]
 
 
+@dataclass(frozen=True)
+class PaintedMask:
+    """A mask file in which every pixel that is not black belongs to one object, whatever its colour.
+
+    Attributes:
+        path: the mask file.
+        category: name of the object's category.
+        colours: RGB values that the object may have.
+    """
+
+    path: Path
+    category: str
+    colours: tuple[Colour, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return the object as one bool height x width mask; DataError for a colour that is not in the list."""
+        packed = _packed(read_mask_colours(self.path))
+        found = {(code >> 16, code >> 8 & 255, code & 255) for code in np.unique(packed).tolist()}
+        unknown = sorted(found - {(0, 0, 0), *self.colours})
+        if unknown:
+            raise DataError(f"{self.path}: the colours {list(self.colours)} on black were expected, found also "
+                            f"{unknown[:8]}; check that this is the original mask")
+        return [(self.category, _fitted(packed > 0, self.path, height, width, resize=False))]
+
+
+@dataclass(frozen=True)
+class CheckedMask:
+    """A mask that must agree with the class of its image: nothing on a normal one, an object on any other.
+
+    An empty mask of an image with an object is a damaged or missing annotation; kept, it would teach that there
+    is none.
+
+    Attributes:
+        mask: the mask.
+        label: class of the image.
+    """
+
+    mask: MaskSource
+    label: str
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the mask."""
+        return self.mask.paths
+
+    def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
+        """Return the pairs of the mask; DataError when it does not agree with the class."""
+        found = self.mask.read(height, width)
+        drawn = any(bool(mask.any()) for _, mask in found)
+        if drawn and self.label == NORMAL:
+            raise DataError(f"{self.paths[0]}: an empty mask was expected because the image is {self.label}, the mask "
+                            "has objects; get the file again")
+        if not drawn and self.label != NORMAL:
+            raise DataError(f"{self.paths[0]}: an object was expected because the image is {self.label}, the mask "
+                            "is empty; get the file again")
+        return found
+
+
+def two_valued(values: np.ndarray, where: object) -> np.ndarray:
+    """Return the foreground of a mask's values (0 and 1, or 0 and 255) as bool; DataError for any third value.
+
+    Args:
+        values: whole numbers, height x width.
+        where: file and place, for messages.
+    """
+    found = np.unique(values)
+    if not (np.isin(found, (0, 1)).all() or np.isin(found, (0, 255)).all()):
+        raise DataError(
+            f"{where}: a two-valued mask (0 and 1, or 0 and 255) was expected, "
+            f"found the values {_shortened(found)}; the file may be re-encoded, use the original"
+        )
+    return np.asarray(values > 0)
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    """Return RGB pixels (uint8 H x W x 3) as one number each (int32 H x W): finding the few different ones is fast."""
+    wide = pixels.astype(np.int32)
+    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
+
+
 def _ellipse_distance(
     rows: np.ndarray, columns: np.ndarray, ellipse: tuple[Sequence[float], Sequence[float], float]
 ) -> np.ndarray:
@@ -271,9 +354,9 @@ def _fitted(mask: np.ndarray, path: Path, height: int, width: int, resize: bool)
     return np.ascontiguousarray(mask[rows[:, None], columns])
 
 
-def _read_sized(path: Path, height: int, width: int) -> np.ndarray:
+def _read_sized(path: Path, height: int, width: int, palette: Palette = "grey") -> np.ndarray:
     """Return the mask's values (height x width); DataError when its size is not the image's."""
-    values = read_mask(path)
+    values = read_mask(path, palette=palette)
     if values.shape != (height, width):
         raise _other_size(path, values.shape, height, width)
     return values

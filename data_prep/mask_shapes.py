@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_prep.frames import View, pick, turn_180, volume
+from data_prep.frames import Flips, View, flipped, pick, volume
 from ultrasam.errors import DataError
 from ultrasam.geometry.rle import decode_mask, decode_segmentation
 
@@ -104,7 +104,7 @@ class VolumeLabels:
         ignored: further values that mean background.
         channel: of a (frames, rows, columns, channels) file.
         view: as that of the image.
-        turned: as that of the image.
+        flips: as those of the image.
     """
 
     path: Path
@@ -113,7 +113,7 @@ class VolumeLabels:
     ignored: tuple[int, ...] = ()
     channel: int | None = None
     view: View = "file"
-    turned: bool = False
+    flips: Flips = (False, False)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -122,7 +122,7 @@ class VolumeLabels:
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per value present, by value; DataError for unknown values."""
-        frame = turn_180(pick(volume(self.path, self.view).array, self.index, self.path), self.turned)
+        frame = flipped(pick(volume(self.path, self.view).array, self.index, self.path), self.flips)
         if frame.ndim == 2:
             frame = frame[..., None]
         channels = frame.shape[2]

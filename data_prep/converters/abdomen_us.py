@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, find_folders, paired
 from data_prep.mask_files import ColourMask
-from data_prep.records import Converter, DatasetInfo, Record
-from ultrasam.errors import DataError
+from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 
 # RGB, as the authors give them. Read as BGR, kidney and adrenal gland, pancreas and vessel change places.
 _COLOURS = {
     "liver": (100, 0, 100), "kidney": (255, 255, 0), "pancreas": (0, 0, 255), "vessel": (255, 0, 0),
     "adrenal_gland": (0, 255, 255), "gallbladder": (0, 255, 0), "bone": (255, 255, 255), "spleen": (255, 0, 255),
 }
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 INFO = DatasetInfo(
     slug="abdomen_us",
@@ -29,6 +27,8 @@ INFO = DatasetInfo(
     categories=tuple(_COLOURS),
     group_key="image (the subject is not known)",
     official_split="train and test folders (kept as an attribute)",
+    # Only a part of the images has an annotation; the others may hold organs.
+    rules=MaskRules(drop_empty=True),
     table1=(60, 89),
     names=("*ussimandsegm*", "*abdominal_us*", "*abdomen?us*", "*abdomenus*"),
     access="needs a Kaggle account",
@@ -37,43 +37,19 @@ INFO = DatasetInfo(
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per annotation of a real image; images without one are left out, as they may hold organs.
-
-    The simulated images (folder AUS) are no ultrasound.
-    """
-    unlabelled = 0
-    for labels in sorted(root.rglob("RUS/annotations")):
-        if "__MACOSX" in labels.parts:
-            continue
+    """Yield one record per real image; the simulated images (folder AUS) are no ultrasound."""
+    for labels in find_folders(root, "RUS/annotations"):
         pictures = labels.with_name("images")
         for side in sorted({path.name for path in (*labels.iterdir(), *pictures.glob("*")) if path.is_dir()}):
-            masks, images = _by_stem(labels / side), _by_stem(pictures / side)
-            unlabelled += len(images.keys() - masks.keys())
-            for stem, mask in masks.items():
+            for stem, image, mask in paired(pictures / side, labels / side, by_stem):
                 yield Record(
                     # Stems may repeat over the two sides.
                     key=f"{side}_{stem}",
-                    image=ImageFile(images.get(stem, pictures / side / f"{stem}.png")),
-                    masks=(ColourMask(mask, _COLOURS, tolerance=10),),
+                    image=ImageFile(image),
+                    masks=(ColourMask(mask, _COLOURS, tolerance=10),) if mask.is_file() else (),
                     group=f"{side}_{stem}",
                     attributes={"official_split": side},
                 )
-    if unlabelled:
-        print(f"{INFO.slug}: {unlabelled} real images have no annotation and are left out", file=sys.stderr)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by name without suffix, sorted; DataError for two of one stem."""
-    paths = sorted(folder.glob("[!.]*"))
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.suffix.lower() not in _SUFFIXES:
-            continue
-        if path.stem in found:
-            raise DataError(f"{path}: one picture {path.stem} was expected, found also {found[path.stem].name}; "
-                            "remove one of them")
-        found[path.stem] = path
-    return found
 
 
 CONVERTER = Converter(INFO, records)

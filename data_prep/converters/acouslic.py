@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.converters.camus import find_files, label_volume, labelled_frames, pixel_spacing
-from data_prep.frames import VolumeFrame
+from data_prep.frames import VolumeFrame, label_volume, labelled_frames, pixel_spacing
+from data_prep.listing import files_below, find_files
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from data_prep.tables import read_csv
@@ -66,7 +66,7 @@ def _plane(volume: Volume | None, frame: int) -> dict[str, object]:
 
 def _subjects(root: Path) -> dict[str, str]:
     """Return the subject by scan; empty where the table is not there."""
-    tables = sorted(root.rglob("fetal_abdominal_circumferences_per_sweep.csv"))
+    tables = files_below(root, "fetal_abdominal_circumferences_per_sweep.csv")
     return {uuid: f"subject_{row['subject_id']}" for table in tables
             for uuid, row in read_csv(table, ("uuid", "subject_id"), key="uuid").items() if row["subject_id"]}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.frames import pick, turn_180, volume
+from data_prep.frames import Flips, flipped, label_volume, labelled_frames, pick, volume
+from data_prep.listing import find_files
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, Record
 from ultrasam.errors import DataError
@@ -28,6 +29,8 @@ INFO = DatasetInfo(
     unsure="whether images without a labelled surface are negatives; they are left out",
 )
 _IMAGES, _LABELS = "_ultrasound.npy", "_segmentation.npy"
+# The arrays hold the picture with the probe at the bottom and left and right exchanged.
+_FLIPS: Flips = (True, True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class UnitFrame:
         return (self.path,)
 
     def read(self) -> np.ndarray:
-        """Return the frame turned by 180 degrees, uint8 H x W x 3 RGB."""
+        """Return the frame, upright, uint8 H x W x 3 RGB."""
         array = volume(self.path, "file").array
         if self.frames not in (None, len(array)):
             raise DataError(f"{self.path}: {self.frames} frames were expected, as in its {_LABELS} file, found "
@@ -65,36 +68,25 @@ class UnitFrame:
         if frame.ndim != 2 or not ((frame >= 0) & (frame <= 1)).all():
             raise DataError(f"{self.path}: frame {self.index}: one intensity from 0 to 1 per pixel was expected, found "
                             f"shape {frame.shape} and values from {frame.min()} to {frame.max()}")
-        grey = np.rint(turn_180(frame, True).astype(np.float32) * 255).astype(np.uint8)
+        grey = np.rint(flipped(frame, _FLIPS).astype(np.float32) * 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
 
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per frame with a labelled surface."""
-    found = [path for path in root.rglob("*.npy") if "__MACOSX" not in path.parts]
     scans = {path.with_name(path.name.removesuffix(ending))
-             for path in found for ending in (_IMAGES, _LABELS) if path.name.endswith(ending)}
+             for path in find_files(root, "*.npy") for ending in (_IMAGES, _LABELS) if path.name.endswith(ending)}
     for scan in sorted(scans):
         images, labels = scan.with_name(scan.name + _IMAGES), scan.with_name(scan.name + _LABELS)
-        frames, annotated = _annotated(labels)
-        for index in annotated:
+        found = label_volume(labels)
+        for index in labelled_frames(found):
             yield Record(
                 key=f"{scan.name}_{index:05d}",
-                # The arrays hold the picture with the probe at the bottom and left and right exchanged.
-                image=UnitFrame(images, index, frames),
-                masks=(VolumeLabels(labels, index, {1: "vertebral_surface"}, turned=True),),
+                image=UnitFrame(images, index, None if found is None else len(found.array)),
+                masks=(VolumeLabels(labels, index, {1: "vertebral_surface"}, flips=_FLIPS),),
                 group=scan.name.split("_")[0],
                 frame=index,
             )
-
-
-def _annotated(labels: Path) -> tuple[int | None, list[int]]:
-    """Return the number of frames and those with a label; of an unreadable file the first one, to report it."""
-    try:
-        array = volume(labels, "file").array
-    except DataError:
-        return None, [0]
-    return len(array), np.flatnonzero(array.reshape(len(array), -1).any(axis=1)).tolist()
 
 
 CONVERTER = Converter(INFO, records)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair, numbered
 from data_prep.mask_shapes import Polygons
 from data_prep.records import Converter, DatasetInfo, MaskRules, MaskSource, Record
-from data_prep.thyroid_archive import find_pair, numbered
 from ultrasam.errors import DataError
 from ultrasam.io.files import read_bytes
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import VideoFrame
+from data_prep.listing import files_below, find_folders
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -56,20 +57,15 @@ def records(root: Path) -> Iterator[Record]:
 
 def _videos(root: Path) -> Iterator[tuple[Path, tuple[str, dict[str, Path]]]]:
     """Yield each video with a prefix for its name (the scanner) and its mask folders by category."""
-    for folder in _folders(root, "ac_masks"):
+    for folder in find_folders(root, "ac_masks"):
         scanner = folder.parent
         needles = scanner / "needle" / "needle_masks"
         for masks in sorted(path for path in folder.iterdir() if path.is_dir()):
             yield scanner / "videos" / f"{masks.name}.mp4", (
                 scanner.name, {"brachial_plexus": masks, "needle": needles / masks.name})
-    for demo in _folders(root, "demo"):
+    for demo in find_folders(root, "demo"):
         for masks in sorted(demo.glob("*_masks")):
             yield demo / f"{masks.name.removesuffix('_masks')}.mp4", ("demo", {"brachial_plexus": masks})
-
-
-def _folders(root: Path, name: str) -> list[Path]:
-    """Return the folders of a name at any depth."""
-    return sorted(path for path in root.rglob(name) if path.is_dir() and "__MACOSX" not in path.parts)
 
 
 def _masks(folder: Path, video: str) -> Masks:
@@ -79,7 +75,7 @@ def _masks(folder: Path, video: str) -> Masks:
         DataError: a JPEG of another name, or two of one frame.
     """
     found: dict[int, list[Path]] = defaultdict(list)
-    for path in sorted(folder.glob("*.jpg")) if folder.is_dir() else []:
+    for path in files_below(folder, "*.jpg"):
         match = re.fullmatch(rf"{re.escape(video)}_(\d+)\.jpg", path.name)
         if match is None:
             raise DataError(f"{path}: a mask named {video}_<frame>.jpg was expected")

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_prep.converters.bus_dataset_b import read_sheet
-from data_prep.converters.busi import CheckedMask, find_files
 from data_prep.frames import ImageFile
-from data_prep.mask_files import ThresholdMask
+from data_prep.listing import find_optional, match_files
+from data_prep.mask_files import NORMAL, CheckedMask, ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.sources import find_one
+from data_prep.tables import read_sheet
 from ultrasam.errors import DataError
 
 INFO = DatasetInfo(
@@ -35,7 +34,7 @@ INFO = DatasetInfo(
 )
 _TABLE = "*clinical-data*.xlsx"
 _COLUMNS = ("Image_filename", "Mask_tumor_filename", "Mask_other_filename", "Pixel_size", "Classification")
-_LABELS = ("benign", "malignant", "normal")
+_LABELS = ("benign", "malignant", NORMAL)
 # What the table calls normal; needed where only the images are there, to tell a normal case from a lost mask.
 _NORMAL_CASES = {"case045", "case061", "case209", "case213"}
 _CATEGORIES = {"_tumor": "breast_lesion", "_other": "other_abnormality"}
@@ -65,14 +64,14 @@ def _add_listed(parts: dict[str, Path], folder: Path, key: str, row: Mapping[str
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per case; without the table they have no class, but for the normal ones."""
     cases: dict[str, dict[str, Path]] = defaultdict(dict)
-    files = find_files(root, r"(case\d+)((?:_tumor|_other\d*)?)\.png", "case001.png")
+    files = match_files(root, r"(case\d+)((?:_tumor|_other\d*)?)\.png", "case001.png")
     for (key, part), path in files.items():
         cases[key][part] = path
     folder = next(iter(files.values())).parent
     table: dict[str, dict[str, str]] = {}
-    if any(root.rglob(_TABLE)):
-        path = find_one(root, _TABLE)
-        table = {Path(name).stem.lower(): row for name, row in read_sheet(path, _COLUMNS, key="Image_filename").items()}
+    book = find_optional(root, _TABLE)
+    if book is not None:
+        table = {Path(name).stem.lower(): row for name, row in read_sheet(book, _COLUMNS, key="Image_filename").items()}
     for key in sorted({*cases, *table}):
         yield _record(key, cases[key], folder, table.get(key), known=bool(table))
 
@@ -87,7 +86,7 @@ def _record(key: str, parts: dict[str, Path], folder: Path, row: dict[str, str] 
         row: its line of the table.
         known: there is a table.
     """
-    label, spacing = "normal" if key in _NORMAL_CASES else None, None
+    label, spacing = NORMAL if key in _NORMAL_CASES else None, None
     if row is not None:
         label, where = row["Classification"].lower(), f"{folder}: clinical table: {key}"
         if label not in _LABELS:
@@ -97,7 +96,7 @@ def _record(key: str, parts: dict[str, Path], folder: Path, row: dict[str, str] 
     elif known:
         raise DataError(f"{folder}: the clinical table has no line for {key}; take both from one download")
     image = parts.pop("", folder / f"{key}.png")
-    if label != "normal":
+    if label != NORMAL:
         parts.setdefault("_tumor", folder / f"{key}_tumor.png")
     elif "_tumor" in parts:
         raise DataError(f"{parts['_tumor']}: no tumour mask was expected because {key} is normal; "

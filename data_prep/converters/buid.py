@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.busi import CheckedMask, find_files
 from data_prep.frames import ImageFile
-from data_prep.mask_files import ThresholdMask
+from data_prep.listing import match_files
+from data_prep.mask_files import CheckedMask, ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 
 INFO = DatasetInfo(
@@ -26,16 +26,18 @@ INFO = DatasetInfo(
     table1=(232, 236),
     view="breast",
     names=("*buid*", "*qamebi*"),
+    # The image again, with the outline drawn on it.
+    ignored=("* lesion.*", "* contour.*"),
     access="The site gives Benign.zip and Malignant.zip: put both into one folder, with buid in its name.",
 )
-# Numbers begin again in each class; "Lesion" and "Contour" are the image with the outline drawn on it.
+# Numbers begin again in each class.
 _FILE = r"(\d+) +(benign|malignant) +(image|mask)\.(?:bmp|tiff?|png)"
 
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per class and number."""
     images: dict[tuple[str, int], dict[str, Path]] = defaultdict(dict)
-    for (digits, label, part), path in find_files(root, _FILE, "1 Benign Image.bmp").items():
+    for (digits, label, part), path in match_files(root, _FILE, "1 Benign Image.bmp").items():
         images[label, int(digits)][part] = path
     for (label, number), parts in sorted(images.items()):
         folder = next(iter(parts.values())).parent

@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.busi import find_files
 from data_prep.frames import ImageFile
+from data_prep.listing import match_files
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from ultrasam.errors import DataError
-from ultrasam.io.images import read_mask
 
 INFO = DatasetInfo(
     slug="bus_uc",
@@ -22,43 +20,29 @@ INFO = DatasetInfo(
     organ="breast",
     categories=("breast_lesion",),
     group_key="image (patients are not published)",
-    # Masks are resized, in copies of the set also JPEG; both leave specks.
-    rules=MaskRules(fill_holes=True, min_area=20),
+    # Masks are resized, in copies of the set also JPEG; both leave specks. Every image shows a lesion, so that
+    # those with a blank mask were not annotated.
+    rules=MaskRules(fill_holes=True, min_area=20, drop_empty=True),
     table1=(810, 791),
     view="breast",
     names=("bus_uc", "bus_uc.*", "bus-uc", "bus-uc.*", "*3ksd7w7jkx*"),
 )
-_THRESHOLD = 127
 # A third folder, All, holds the same images again. Stems may repeat between the classes.
 _FILE = r"(benign|malignant)/(images|masks)/([a-z0-9_-]+)\.(?:png|jpe?g)"
 
 
-def _blank(path: Path) -> bool:
-    """Whether the mask file holds no object; of an unreadable one the conversion reports what is wrong."""
-    try:
-        return not bool((read_mask(path) > _THRESHOLD).any())
-    except DataError:
-        return False
-
-
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per image or mask of a class.
-
-    Every image shows a lesion, so that those with a blank mask were not annotated. They are left out, and their
-    files listed with the unused ones.
-    """
+    """Yield one record per image or mask of a class."""
     images: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
-    for (label, part, name), path in find_files(root, _FILE, "Benign/images/01.png").items():
+    for (label, part, name), path in match_files(root, _FILE, "Benign/images/01.png").items():
         images[label, name][part] = path
     for (label, name), parts in sorted(images.items()):
         base = next(iter(parts.values())).parent.parent
         mask = parts.get("masks", base / "masks" / f"{name}.png")
-        if mask.is_file() and _blank(mask):
-            continue
         yield Record(
             key=f"{label}_{name}",
             image=ImageFile(parts.get("images", base / "images" / f"{name}.png")),
-            masks=(ThresholdMask(mask, "breast_lesion", threshold=_THRESHOLD, resize=True),),
+            masks=(ThresholdMask(mask, "breast_lesion", resize=True),),
             group=f"{label}_{name}",
             label=label,
         )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.busi import CheckedMask, find_files
 from data_prep.frames import ImageFile
-from data_prep.mask_files import ColourMask
+from data_prep.listing import find_optional, match_files
+from data_prep.mask_files import NORMAL, CheckedMask, ColourMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.sources import find_one
+from data_prep.tables import read_csv
 from ultrasam.errors import DataError
 
 INFO = DatasetInfo(
@@ -40,28 +39,22 @@ _TOLERANCE = 127
 
 def _classes(root: Path) -> dict[str, str]:
     """Return the class by lower-case file name; empty when the table is not there."""
-    if not any(root.rglob(_TABLE)):
+    table = find_optional(root, _TABLE)
+    if table is None:
         return {}
-    table = find_one(root, _TABLE)
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter=";", strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: a readable CSV table was expected, found: {error}") from error
     classes: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        name, label = (row.get("Image") or "").lower(), (row.get("Label") or "").lower()
-        if not name or label not in ("benign", "malignant", "normal"):
-            raise DataError(f"{table}: line {number}: an Image and a Label Benign, Malignant or Normal were expected, "
-                            f"found {row.get('Image')!r} and {row.get('Label')!r}")
-        classes[name] = label
+    for name, row in read_csv(table, ("Image", "Label"), key="Image", delimiter=";").items():
+        classes[name.lower()] = row["Label"].lower()
+        if classes[name.lower()] not in ("benign", "malignant", NORMAL):
+            raise DataError(f"{table}: {name}: a Label Benign, Malignant or Normal was expected, found "
+                            f"{row['Label']!r}")
     return classes
 
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per frame; those of normal tissue have black masks and stay, as true negatives."""
     images: dict[str, dict[str, Path]] = defaultdict(dict)
-    files = find_files(root, r"(images|masks)/([a-z]{4}_\d+)\.png", "images/ALWI_000.png")
+    files = match_files(root, r"(images|masks)/([a-z]{4}_\d+)\.png", "images/ALWI_000.png")
     for (part, stem), path in files.items():
         images[stem.upper()][part] = path
     base = next(iter(files.values())).parent.parent

@@ -1,7 +1,4 @@
-"""CAMUS: apical two- and four-chamber half sequences (diastole to systole) of 500 patients, every frame labelled.
-
-Also what the sets of label volumes share: finding their files, and reading labels to see which frames have any.
-"""
+"""CAMUS: apical two- and four-chamber half sequences (diastole to systole) of 500 patients, every frame labelled."""
 
 from __future__ import annotations
 
@@ -9,13 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from data_prep.frames import VolumeFrame
+from data_prep.frames import VolumeFrame, label_volume, labelled_frames, pixel_spacing
+from data_prep.listing import files_below, find_files
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
-from ultrasam.io.volumes import Volume, read_volume
 
 INFO = DatasetInfo(
     slug="camus",
@@ -67,56 +62,11 @@ def _official_sides(root: Path) -> dict[str, str]:
     """Return the official side by patient, as far as the lists are there; DataError for a patient on two lists."""
     sides: dict[str, str] = {}
     for side in ("training", "validation", "testing"):
-        for path in sorted(root.rglob(f"subgroup_{side}.txt")):
+        for path in files_below(root, f"subgroup_{side}.txt"):
             for patient in path.read_text(encoding="utf-8", errors="replace").split():
                 if sides.setdefault(patient, side) != side:
                     raise DataError(f"{path}: {patient} was expected on one list, found also in {sides[patient]}")
     return sides
-
-
-def find_files(root: Path, pattern: str) -> list[Path]:
-    """Return the files of a name pattern at any depth, sorted; DataError when there is none."""
-    found = sorted(path for path in root.rglob(pattern) if path.is_file()
-                   and "__MACOSX" not in path.parts and not path.name.startswith("._"))
-    if not found:
-        raise DataError(f"{root}: files named {pattern} were expected, found none; check the source and unpack "
-                        "every archive in it")
-    return found
-
-
-def folder_above(path: Path, root: Path) -> Path:
-    """Return the folder that holds the file's folder and those beside it.
-
-    Raises:
-        DataError: it is not inside the source.
-    """
-    if path.parent == root:
-        raise DataError(f"{root}: the folder above was expected as the source, since labels and images lie in "
-                        "folders beside each other")
-    return path.parents[1]
-
-
-def label_volume(path: Path) -> Volume | None:
-    """Return a label volume; None where it is missing or unreadable.
-
-    Its set then gives one record for the file all the same, so that the conversion names and counts the fault.
-    """
-    try:
-        return read_volume(path)
-    except DataError:
-        return None
-
-
-def labelled_frames(volume: Volume | None, least: int = 1) -> list[int]:
-    """Return the numbers of the frames with at least ``least`` labelled pixels; frame 0 of an unreadable file."""
-    if volume is None:
-        return [0]
-    return [number for number, frame in enumerate(volume.array) if np.count_nonzero(frame) >= least]
-
-
-def pixel_spacing(volume: Volume | None) -> tuple[float, float] | None:
-    """Return millimetres per pixel along (rows, columns) of a frame, where the header has them."""
-    return None if volume is None or volume.spacing is None else volume.spacing[1:]
 
 
 CONVERTER = Converter(INFO, records)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, find_folders, paired
 from data_prep.mask_files import BinaryMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -32,18 +33,15 @@ _NAME = re.compile(r"(?P<exam>\w+)_slice_(?P<frame>\d+)")
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per file name in the two folders."""
-    for images in sorted(root.rglob("US images")):
-        if "__MACOSX" in images.parts:
-            continue
-        masks = images.with_name("Expert mask images")
-        for name in sorted({path.name for folder in (images, masks) for path in folder.glob("[!.]*.png")}):
-            match = _NAME.fullmatch(Path(name).stem)
+    for images in find_folders(root, "US images"):
+        for stem, image, mask in paired(images, images.with_name("Expert mask images"), by_stem):
+            match = _NAME.fullmatch(stem)
             if match is None:
-                raise DataError(f"{images / name}: a name <examination>_slice_<number>.png was expected, found {name}")
+                raise DataError(f"{image}: a name <examination>_slice_<number>.png was expected, found {image.name}")
             yield Record(
-                key=Path(name).stem,
-                image=ImageFile(images / name),
-                masks=(BinaryMask(masks / name, "carotid_artery"),),
+                key=stem,
+                image=ImageFile(image),
+                masks=(BinaryMask(mask, "carotid_artery"),),
                 group=match["exam"],
                 frame=int(match["frame"]),
             )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair, numbered, paired
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import ARCHIVE_ACCESS, find_pair, paired
+from data_prep.thyroid_archive import ARCHIVE_ACCESS, ARCHIVE_NAMES
 
 INFO = DatasetInfo(
     slug="ddti",
@@ -24,7 +25,7 @@ INFO = DatasetInfo(
     rules=MaskRules(fill_holes=True, min_area=20),
     table1=(637, 645),
     view="thyroid",
-    names=("*ddti*", "*tn3k*", "thyroid dataset*", "thyroid_dataset*"),
+    names=("*ddti*", *ARCHIVE_NAMES),
     access=ARCHIVE_ACCESS,
 )
 
@@ -35,7 +36,7 @@ def records(root: Path) -> Iterator[Record]:
     The classes of category.csv and train.csv are not read: the file that comes with them says that they are made up.
     """
     images, masks = find_pair(root, ("2_preprocessed_data/stage1/p_image", "p_mask"), ("stage1/p_image", "p_mask"))
-    for number, image, mask in paired(images, masks):
+    for number, image, mask in paired(images, masks, numbered):
         key = f"{number:04d}"
         yield Record(key, ImageFile(image), (ThresholdMask(mask, "thyroid_nodule"),), group=key)
 

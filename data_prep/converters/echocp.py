@@ -9,9 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.converters.camus import find_files, label_volume, labelled_frames, pixel_spacing
-from data_prep.converters.cardiac_udc import ventricles_apart
-from data_prep.converters.mup import Flips, UprightFrame, UprightLabels, flip_attributes, flips_of
+from data_prep.chambers import ventricles_apart
+from data_prep.frames import (
+    Flips,
+    VolumeFrame,
+    flip_attributes,
+    flips_of,
+    label_volume,
+    labelled_frames,
+    pixel_spacing,
+)
+from data_prep.listing import find_files
+from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
 
@@ -60,8 +69,8 @@ def records(root: Path) -> Iterator[Record]:
         for frame in frames:
             yield Record(
                 key=f"{patient}_{action}_{frame:05d}",
-                image=UprightFrame(image, frame, flips=flips),
-                masks=(UprightLabels(labels, frame, chambers, flips=flips),),
+                image=VolumeFrame(image, frame, flips=flips),
+                masks=(VolumeLabels(labels, frame, chambers, flips=flips),),
                 group=patient,
                 frame=frame,
                 spacing=spacing,

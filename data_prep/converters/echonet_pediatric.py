@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.camus import find_files
-from data_prep.converters.echonet_dynamic import Traces, frame_number, read_traces, ventricle
 from data_prep.frames import VideoFrame
+from data_prep.listing import find_files
+from data_prep.mask_shapes import Polygons
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.tables import read_csv
+from data_prep.tables import read_csv, read_numbers, whole_number
 from ultrasam.errors import DataError
+from ultrasam.io.video import frame_count
 
 INFO = DatasetInfo(
     slug="echonet_pediatric",
@@ -33,24 +34,28 @@ INFO = DatasetInfo(
 _VIEWS = {"A4C": "apical four-chamber", "PSAX": "parasternal short axis"}
 _NO_TRACING = frozenset({"No Systolic", "No Diastolic"})
 
+# Points by video (without .avi) and number of the frame as the table counts.
+Traces = dict[tuple[str, int], list[tuple[float, ...]]]
+
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per traced frame of both views; lines that say that a phase was not traced are left out."""
     tables = [path for path in find_files(root, "VolumeTracings.csv") if path.parent.name in _VIEWS]
     if not tables:
         raise DataError(f"{root}: VolumeTracings.csv in folders called A4C and PSAX was expected, found none")
-    traces = {table: read_traces(table, ("X", "Y"), _NO_TRACING) for table in tables}
+    traces = {table: _traces(table) for table in tables}
     base, stated = _frame_base(traces)
     for table in tables:
         files = read_csv(table.parent / "FileList.csv", ("FileName", "Split"), key="FileName")
         folds = {name.removesuffix(".avi"): row["Split"] for name, row in files.items()}
         view = table.parent.name
-        for (name, text), vertices in traces[table].items():
-            frame = frame_number(text, f"{table}: {name}") - base
+        for (name, number), points in traces[table].items():
+            frame = number - base
+            vertices = tuple((x, y) for x, y in points)
             yield Record(
                 key=f"{view}_{name}_{frame:05d}",
                 image=VideoFrame(_video(table, name), frame),
-                masks=(ventricle(table, [(x, y) for x, y in vertices], f"{name} frame {text}"),),
+                masks=(Polygons(table, (("left_ventricle", vertices),), f"{name} frame {number}"),),
                 group=name.split("-")[0],
                 frame=frame,
                 attributes={
@@ -59,6 +64,13 @@ def records(root: Path) -> Iterator[Record]:
                     **({"official_split": f"fold {folds[name]}"} if name in folds else {}),
                 },
             )
+
+
+def _traces(table: Path) -> Traces:
+    """Return the tracings of a table."""
+    rows = read_numbers(table, ("FileName", "Frame"), ("X", "Y"), without=_NO_TRACING)
+    return {(name.removesuffix(".avi"), whole_number(text, where=f"{table}: {name}: Frame")): points
+            for (name, text), points in rows.items()}
 
 
 def _video(table: Path, name: str) -> Path:
@@ -74,28 +86,21 @@ def _frame_base(traces: dict[Path, Traces]) -> tuple[int, bool]:
     """
     last: dict[Path, int] = {}
     for table, found in traces.items():
-        for name, text in found:
-            frame = frame_number(text, f"{table}: {name}")
+        for name, frame in found:
             if frame == 0:
                 return 0, True
             path = _video(table, name)
             last[path] = max(frame, last.get(path, 0))
-    if any(frame == frame_count(path) for path, frame in last.items() if path.is_file()):
+    if any(frame == _length(path) for path, frame in last.items()):
         return 1, True
     return 0, False
 
 
-def frame_count(path: Path) -> int:
-    """Return the number of frames of a video without decoding them; 0 for a file that is not one.
-
-    Such a file is named when its frames are read.
-    """
-    import av
-
+def _length(path: Path) -> int:
+    """Return the number of frames of a video; 0 for one that cannot be read, which its conversion reports."""
     try:
-        with av.open(str(path)) as container:
-            return sum(packet.size > 0 for packet in container.demux(video=0))
-    except (av.error.FFmpegError, IndexError):
+        return frame_count(path)
+    except DataError:
         return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, find_folders
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -24,7 +24,8 @@ INFO = DatasetInfo(
     categories=("aponeurosis", "fascicle"),
     group_key="block of 50 numbers of one laboratory (neighbours are frames of one video)",
     # The masks are JPEG files in part, whose borders leave specks of a few pixels at any threshold.
-    rules=MaskRules(min_area=10),
+    # An image with one of its two masks is not wholly annotated and is left out too.
+    rules=MaskRules(min_area=10, drop_empty=True),
     table1=(810, 1626),
     names=("*fallmud*",),
     unsure="which numbers belong to one subject or video",
@@ -34,39 +35,26 @@ _NAME = re.compile(r"\w*?(?P<number>\d+)")
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per image with both masks; with one alone, the other structure would be missing."""
-    partly = 0
+    """Yield one record per image, without masks where it has one alone: the other structure would be missing."""
     for source in ("NeilCronin", "RyanCunningham"):
-        for folder in sorted(path for path in root.rglob(source) if path.is_dir() and "__MACOSX" not in path.parts):
-            images = _by_stem(folder / "images")
-            aponeuroses, fascicles = _by_stem(folder / "aponeurosis_masks"), _by_stem(folder / "fascicle_masks")
+        for folder in find_folders(root, source):
+            images = by_stem(folder / "images")
+            aponeuroses, fascicles = by_stem(folder / "aponeurosis_masks"), by_stem(folder / "fascicle_masks")
             complete = sorted(aponeuroses.keys() & fascicles.keys())
-            partly += len((images.keys() | aponeuroses.keys() | fascicles.keys()) - set(complete))
             turns = _turns({stem: (images.get(stem), aponeuroses[stem]) for stem in complete}, folder)
-            for stem in complete:
+            for stem in sorted({*images, *aponeuroses, *fascicles}):
                 match = _NAME.fullmatch(stem)
                 if match is None:
                     raise DataError(f"{folder}: names that end in a number were expected, found {stem!r}")
+                masks = () if stem not in turns else (
+                    ThresholdMask(aponeuroses[stem], "aponeurosis", turn=turns[stem]),
+                    ThresholdMask(fascicles[stem], "fascicle"))
                 yield Record(
                     key=f"{source}_{stem}",
                     image=ImageFile(images.get(stem, folder / "images" / f"{stem}.jpg")),
-                    masks=(ThresholdMask(aponeuroses[stem], "aponeurosis", turn=turns[stem]),
-                           ThresholdMask(fascicles[stem], "fascicle")),
+                    masks=masks,
                     group=f"{source}_{int(match['number']) // _BLOCK:03d}",
                 )
-    if partly:
-        print(f"{INFO.slug}: {partly} images do not have both masks and are left out", file=sys.stderr)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by name without suffix, which differs between folders."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("[!.]*.*")):
-        if path.stem in found:
-            raise DataError(f"{path}: one file {path.stem} was expected, found also {found[path.stem].name}; "
-                            "remove one of them")
-        found[path.stem] = path
-    return found
 
 
 def _turns(pairs: dict[str, tuple[Path | None, Path]], folder: Path) -> dict[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, find_folders
 from data_prep.records import Converter, DatasetInfo, Record
 from data_prep.restricted_pickle import read_pickled_dict
 from ultrasam.errors import DataError
@@ -66,13 +67,9 @@ class StructureArrays:
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per name in the two folders."""
-    for folder in sorted({path.parent for path in root.rglob("ARRAY_FORMAT")} | {
-            path.parent for path in root.rglob("IMAGES")}):
-        if "__MACOSX" in folder.parts:
-            continue
+    for folder in sorted({path.parent for path in find_folders(root, "ARRAY_FORMAT", "IMAGES")}):
         images, arrays = folder / "IMAGES", folder / "ARRAY_FORMAT"
-        stems = {path.stem for path in images.glob("[!.]*.png")} | {path.stem for path in arrays.glob("[!.]*.npy")}
-        for stem in sorted(stems):
+        for stem in sorted({*by_stem(images), *by_stem(arrays, (".npy",))}):
             match = _NAME.fullmatch(stem)
             if match is None:
                 raise DataError(f"{folder}: names P<patient>_IMG<number> were expected, found {stem!r}")

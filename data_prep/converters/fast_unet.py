@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, files_below, find_folders, paired
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.sources import find_one
 from ultrasam.errors import DataError
-from ultrasam.io.images import read_mask
 
 INFO = DatasetInfo(
     slug="fast_unet",
@@ -23,65 +23,40 @@ INFO = DatasetInfo(
     categories=("fetal_abdomen", "fetal_head"),
     group_key="HC: fetus of HC18 (first three digits of the file name), as in hc18; AC: image",
     official_split="train.txt and val.txt (kept as an attribute)",
-    # One solid structure each, of thousands of pixels; resizing and JPEG leave specks around it.
-    rules=MaskRules(split_components=False, fill_holes=True, min_area=300),
+    # One solid structure each, of thousands of pixels; resizing and JPEG leave specks around it. There is a head or
+    # an abdomen in every image, so that an empty mask is one that nobody drew.
+    rules=MaskRules(split_components=False, fill_holes=True, min_area=300, drop_empty=True),
     table1=(1411, 1407),
     names=("*fast-u-net*", "*fast_u_net*", "*fast?unet*", "*fastunet*"),
 )
 _CATEGORY = {"AC": "fetal_abdomen", "HC": "fetal_head"}
-_THRESHOLD = 127
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per line of the lists and per test image, unless its mask is empty.
-
-    An empty mask is an image that nobody annotated: there is a head or an abdomen in each.
-    """
-    empty = 0
-    for record in _all(root):
-        if _is_empty(record.paths[1]):
-            empty += 1
-        else:
-            yield record
-    if empty:
-        print(f"{INFO.slug}: {empty} images have an empty mask and are left out", file=sys.stderr)
-
-
-def _all(root: Path) -> Iterator[Record]:
-    """Yield the records, also those with an empty mask."""
+    """Yield one record per line of the lists and per test image."""
     for organ, category in _CATEGORY.items():
-        folder = _list(root, organ, "train").parent
+        folder = find_one(root, f"{organ}/train.txt").parent
         files = _by_role(folder)
         for split in ("train", "val"):
-            for image, mask in _pairs(_list(root, organ, split)):
-                stem = Path(image).stem
+            for name, drawn in _pairs(find_one(root, f"{organ}/{split}.txt")):
+                stem = Path(name).stem
                 yield Record(
                     key=f"{organ}_{stem}",
-                    image=ImageFile(files.get(("image", image), folder / f"{organ}_image" / image)),
-                    masks=(ThresholdMask(files.get(("mask", mask), folder / f"{organ}_mask" / mask), category,
-                                         threshold=_THRESHOLD),),
+                    image=ImageFile(files.get(("image", name), folder / f"{organ}_image" / name)),
+                    masks=(ThresholdMask(files.get(("mask", drawn), folder / f"{organ}_mask" / drawn), category),),
                     group=stem[:3] if organ == "HC" else f"AC_{stem}",
                     attributes={"official_split": split} | ({"same_as": f"hc18/{stem}"} if organ == "HC" else {}),
                 )
     # Three images beside the data set proper; all three show heads.
-    for images in sorted(path for path in root.rglob("test_data/image") if "__MACOSX" not in path.parts):
-        for path in sorted(images.glob("[!.]*.*")):
+    for images in find_folders(root, "test_data/image"):
+        for stem, image, mask in paired(images, images.with_name("mask"), by_stem):
             yield Record(
-                key=f"test_{path.stem}",
-                image=ImageFile(path),
-                masks=(ThresholdMask(images.with_name("mask") / path.name, "fetal_head", threshold=_THRESHOLD),),
-                group=f"test_{path.stem}",
+                key=f"test_{stem}",
+                image=ImageFile(image),
+                masks=(ThresholdMask(mask, "fetal_head"),),
+                group=f"test_{stem}",
                 attributes={"official_split": "test"},
             )
-
-
-def _list(root: Path, organ: str, split: str) -> Path:
-    """Return the list of one organ and split; DataError when it is not there once."""
-    found = [path for path in root.rglob(f"{organ}/{split}.txt") if "__MACOSX" not in path.parts]
-    if len(found) != 1:
-        raise DataError(f"{root}: one file {organ}/{split}.txt was expected, found {len(found)}; give the folder of "
-                        "one copy of the repository")
-    return found[0]
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
@@ -101,21 +76,13 @@ def _by_role(folder: Path) -> dict[tuple[str, str], Path]:
         DataError: two that differ for one role and name.
     """
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted(path for ending in ("png", "jpg") for path in folder.rglob(f"[!.]*.{ending}")):
+    for path in sorted([*files_below(folder, "*.png"), *files_below(folder, "*.jpg")]):
         folders = path.relative_to(folder).parts[:-1]
         role = "mask" if any("mask" in part.lower() for part in folders) else "image"
         other = found.setdefault((role, path.name), path)
         if other != path and other.read_bytes() != path.read_bytes():
             raise DataError(f"{path}: one {role} of this name was expected, {other} is another; remove one of them")
     return found
-
-
-def _is_empty(mask: Path) -> bool:
-    """Whether a mask has no foreground; not so for one that cannot be read, which its conversion reports."""
-    try:
-        return mask.is_file() and not (read_mask(mask) > _THRESHOLD).any()
-    except DataError:
-        return False
 
 
 CONVERTER = Converter(INFO, records)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.frames import volume
+from data_prep.listing import by_stem, find_folders, paired
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -64,15 +66,14 @@ class EqualPlanes:
 
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per name in the two folders."""
-    parents = {path.parent for name in ("image_mha", "label_mha") for path in root.rglob(name)}
-    for parent in sorted(path for path in parents if "__MACOSX" not in path.parts):
-        images, labels = parent / "image_mha", parent / "label_mha"
-        for name in sorted({path.name for folder in (images, labels) for path in folder.glob("[!.]*.mha")}):
+    for parent in sorted({path.parent for path in find_folders(root, "image_mha", "label_mha")}):
+        listed = partial(by_stem, suffixes=(".mha",))
+        for stem, image, labels in paired(parent / "image_mha", parent / "label_mha", listed):
             yield Record(
-                key=Path(name).stem,
-                image=EqualPlanes(images / name),
-                masks=(VolumeLabels(labels / name, 0, {1: "pubic_symphysis", 2: "fetal_head"}),),
-                group=Path(name).stem,
+                key=stem,
+                image=EqualPlanes(image),
+                masks=(VolumeLabels(labels, 0, {1: "pubic_symphysis", 2: "fetal_head"}),),
+                group=stem,
             )
 
 

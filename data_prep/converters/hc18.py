@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import files_below
 from data_prep.mask_files import OutlineMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from data_prep.sources import find_one
@@ -58,7 +59,7 @@ def records(root: Path) -> Iterator[Record]:
 
 def _training_folder(root: Path, table: Path) -> Path:
     """Return the folder of the annotations: the test images have the names of training images."""
-    folders = sorted({path.parent for path in root.rglob("*_HC_Annotation.png") if "__MACOSX" not in path.parts})
+    folders = sorted({path.parent for path in files_below(root, "*_HC_Annotation.png")})
     if len(folders) > 1:
         listed = " and ".join(str(folder) for folder in folders)
         raise DataError(f"{root}: one folder of annotations was expected, found {listed}; name one of them")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_prep.frames import ImageFile
+from data_prep.listing import files_below
 from data_prep.mask_shapes import Polygons, Vertices
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from data_prep.sources import find_one
+from data_prep.tables import csv_rows
 from ultrasam.errors import DataError
 
 INFO = DatasetInfo(
@@ -26,7 +26,8 @@ INFO = DatasetInfo(
     categories=("kidney",),
     group_key="number at the start of the file name",
     expected={"images": 486, "masks": 486, "groups": 469},
-    rules=MaskRules(split_components=False, fill_holes=True),
+    # Images without a capsule are of too poor a quality to be annotated.
+    rules=MaskRules(split_components=False, fill_holes=True, drop_empty=True),
     table1=(487, 487),
     names=("*kidneyus*", "*kidney?us*", "*open?kidney*"),
     access="the labels are in the repository; the images come after a registration that is linked there",
@@ -38,7 +39,7 @@ _SLIP = "169_IM-0885-0035_anon.png"
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per image with a capsule; those without are of too poor a quality to be annotated."""
+    """Yield one record per image of the table, without masks where it has no capsule."""
     table = find_one(root, _TABLE)
     capsules, attributes = _read(table)
     images = _images(root)
@@ -46,15 +47,12 @@ def records(root: Path) -> Iterator[Record]:
         raise DataError(f"{root}: {len(capsules)} images such as {next(iter(capsules), '<name>.png')} were expected "
                         f"beside the labels, found none of them; register at {INFO.home}, and unpack the images into "
                         "this folder")
-    bare = len(attributes) - len(capsules)
-    if bare:
-        print(f"{INFO.slug}: {bare} images have no capsule and are left out", file=sys.stderr)
-    for name, shapes in capsules.items():
-        stated = attributes[name]
+    for name, stated in attributes.items():
+        shapes = tuple(("kidney", vertices) for vertices in capsules.get(name, ()))
         yield Record(
             key=Path(name).stem,
             image=ImageFile(images.get(name, root / name)),
-            masks=(Polygons(table, tuple(("kidney", vertices) for vertices in shapes), where=name),),
+            masks=(Polygons(table, shapes, where=name),) if shapes else (),
             group=name.split("_")[0],
             attributes={"view": str(stated.get("View", "")).lower(), "quality": str(stated.get("Quality", "")).lower()},
         )
@@ -63,9 +61,8 @@ def records(root: Path) -> Iterator[Record]:
 def _images(root: Path) -> dict[str, Path]:
     """Return the images by file name; the masks of the raters, which are not used, have the same names."""
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("[!.]*_anon.png")):
-        folders = path.relative_to(root).parts[:-1]
-        if "__MACOSX" in folders or any(folder.startswith("reviewed_masks") for folder in folders):
+    for path in files_below(root, "*_anon.png"):
+        if any(folder.startswith("reviewed_masks") for folder in path.relative_to(root).parts[:-1]):
             continue
         if path.name in found:
             raise DataError(f"{path}: one image of this name was expected, found also {found[path.name]}; keep one "
@@ -78,18 +75,17 @@ def _read(table: Path) -> tuple[dict[str, list[Vertices]], dict[str, dict[str, A
     """Return the capsules and the attributes by file name, both from a table of the VGG annotator."""
     capsules: dict[str, list[Vertices]] = {}
     attributes: dict[str, dict[str, Any]] = {}
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            for number, row in enumerate(csv.DictReader(stream, strict=True), start=1):
-                name, stated, shape, region = (row[column] for column in _COLUMNS)
-                attributes[name] = json.loads(stated)
-                drawn = json.loads(shape)
-                slip = name == _SLIP and drawn.get("name") == "rect"
-                if json.loads(region).get("Anatomy") == "Capsule" and not slip:
-                    capsules.setdefault(name, []).append(_polygon(drawn, f"{table}: row {number}: {name}"))
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{table}: a table of the VGG Image Annotator with the columns {list(_COLUMNS)} was expected, "
-                        f"found: {error!r}; get it again") from error
+    for line, row in csv_rows(table, _COLUMNS):
+        name, where = row["filename"], f"{table}: line {line}"
+        try:
+            stated, drawn, region = (json.loads(row[column]) for column in _COLUMNS[1:])
+            attributes[name] = stated
+            slip = name == _SLIP and drawn.get("name") == "rect"
+            if region.get("Anatomy") == "Capsule" and not slip:
+                capsules.setdefault(name, []).append(_polygon(drawn, f"{where}: {name}"))
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{where}: a row of the VGG Image Annotator was expected, found: {error!r}; "
+                            "get the table again") from error
     return capsules, attributes
 
 

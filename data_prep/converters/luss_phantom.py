@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, find_folders, paired
 from data_prep.mask_files import LabelMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -36,18 +37,15 @@ _NAME = re.compile(r"(?P<clip>.+)-F(?P<frame>\d+)")
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per name in the folders of each side; some names are on both sides."""
     for side in ("train", "test"):
-        parents = {path.parent for kind in ("images", "masks") for path in root.rglob(f"{side}/{kind}")}
-        for parent in sorted(path for path in parents if "__MACOSX" not in path.parts):
-            images, masks = parent / "images", parent / "masks"
-            for name in sorted({path.name for folder in (images, masks) for path in folder.glob("[!.]*.png")}):
-                stem = Path(name).stem
+        for parent in sorted({path.parent for path in find_folders(root, f"{side}/images", f"{side}/masks")}):
+            for stem, image, mask in paired(parent / "images", parent / "masks", by_stem):
                 match = _NAME.fullmatch(stem)
                 if match is None:
-                    raise DataError(f"{parent}: names <clip>-F<frame>.png were expected, found {name!r}")
+                    raise DataError(f"{parent}: names <clip>-F<frame>.png were expected, found {image.name!r}")
                 yield Record(
                     key=f"{side}_{re.sub(r'[^A-Za-z0-9_.+-]', '-', stem)}",
-                    image=ImageFile(images / name),
-                    masks=(LabelMask(masks / name, dict(enumerate(_CATEGORIES, start=1))),),
+                    image=ImageFile(image),
+                    masks=(LabelMask(mask, dict(enumerate(_CATEGORIES, start=1))),),
                     group=match["clip"],
                     frame=int(match["frame"]),
                     attributes={"official_split": side},

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.mmotu_2d import PaintedMask, read_sides
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair
+from data_prep.mask_files import PaintedMask
+from data_prep.mmotu_archive import COLOURS, COPIES, read_sides
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import find_pair
 
 INFO = DatasetInfo(
     slug="mmotu_3d",
@@ -27,6 +28,7 @@ INFO = DatasetInfo(
     view="ovary, contrast-enhanced",
     names=("*mmotu*", "*otu_3d*", "*otu-3d*", "*otu_ceus*"),
     access="Google Drive folder linked from the repository; take OTU_3d.",
+    ignored=COPIES,
 )
 
 
@@ -35,8 +37,8 @@ def records(root: Path) -> Iterator[Record]:
     images, masks = find_pair(root, ("OTU_3d/images", "annotations"), ("OTU_CEUS/images", "annotations"))
     for stem, side in read_sides(images.parent).items():
         key = f"{int(stem):04d}"
-        yield Record(key, ImageFile(images / f"{stem}.JPG"), (PaintedMask(masks / f"{stem}.PNG", "ovarian_tumor"),),
-                     group=key, attributes={"official_split": side})
+        mask = PaintedMask(masks / f"{stem}.PNG", "ovarian_tumor", COLOURS)
+        yield Record(key, ImageFile(images / f"{stem}.JPG"), (mask,), group=key, attributes={"official_split": side})
 
 
 CONVERTER = Converter(INFO, records)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from data_prep.converters.camus import find_files, folder_above, label_volume, pixel_spacing
-from data_prep.frames import VolumeFrame, sagittal
+from data_prep.frames import VolumeFrame, label_volume, labelled_frames, pixel_spacing
+from data_prep.listing import find_files, folder_above
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
-from ultrasam.io.volumes import Volume
 
 INFO = DatasetInfo(
     slug="regpro",
@@ -41,11 +38,12 @@ def records(root: Path) -> Iterator[Record]:
     for image in images:
         above = folder_above(image, root)
         labels = above / "us_labels" / image.name
-        volume = _sagittal_labels(labels)
+        volume = label_volume(labels, "sagittal")
         side = above.name if above.name in ("train", "val") else ""
         case = "_".join(part for part in (side, image.name.split(".")[0]) if part)
-        for frame in [0] if volume is None else np.flatnonzero(volume.array.any(axis=(1, 2, 3))).tolist():
-            channels = 1 if volume is None else volume.array.shape[3]
+        # A file of one structure has no axis for channels.
+        channels = 1 if volume is None or volume.array.ndim == 3 else volume.array.shape[3]
+        for frame in labelled_frames(volume):
             yield Record(
                 key=f"{case}_{frame:05d}",
                 image=VolumeFrame(image, frame, "sagittal"),
@@ -58,19 +56,6 @@ def records(root: Path) -> Iterator[Record]:
                 spacing=pixel_spacing(volume),
                 attributes={"official_split": side} if side else {},
             )
-
-
-def _sagittal_labels(path: Path) -> Volume | None:
-    """Return a label volume as sagittal slices (slices, rows, columns, channels); None where that fails."""
-    found = label_volume(path)
-    if found is None:
-        return None
-    try:
-        volume = sagittal(found, path)
-    except DataError:
-        return None
-    array = volume.array if volume.array.ndim == 4 else volume.array[..., None]
-    return Volume(array, volume.spacing, volume.directions)
 
 
 CONVERTER = Converter(INFO, records)

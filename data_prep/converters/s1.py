@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.converters.busi import CheckedMask, find_files
 from data_prep.frames import ImageFile
+from data_prep.listing import match_files
+from data_prep.mask_files import CheckedMask
 from data_prep.masks import components
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -91,7 +92,7 @@ def records(root: Path) -> Iterator[Record]:
     """Yield one record per image or label number of the training and of the test folder."""
     images: dict[tuple[str, int], dict[str, Path]] = defaultdict(dict)
     example = "TrainingDataSet/BreastTumourImages/1.jpg"
-    for (side, part, digits), path in find_files(root, _FILE, example).items():
+    for (side, part, digits), path in match_files(root, _FILE, example).items():
         images[side, int(digits)]["image" if part == "breasttumourimages" else "label"] = path
     for (side, number), parts in sorted(images.items()):
         base = next(iter(parts.values())).parent.parent

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.frames import VolumeFrame, volume
+from data_prep.frames import Flips, VolumeFrame, label_volume, labelled_frames, pixel_spacing
+from data_prep.listing import by_stem, find_pair
 from data_prep.mask_shapes import VolumeLabels
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import find_pair
 from ultrasam.errors import DataError
-from ultrasam.io.volumes import suffix_of
+from ultrasam.io.volumes import Volume
 
 INFO = DatasetInfo(
     slug="segthy",
@@ -31,6 +31,7 @@ INFO = DatasetInfo(
 )
 
 _LABELS = {1: "thyroid", 2: "carotid_artery", 3: "jugular_vein"}
+_SUFFIXES = (".nii", ".nii.gz")
 
 
 def records(root: Path) -> Iterator[Record]:
@@ -40,8 +41,8 @@ def records(root: Path) -> Iterator[Record]:
     without a label lies beyond the annotated part, which does not make it a negative.
     """
     images, labels = find_pair(root, ("ground_truth_data/US", "US_thyroid_label"), ("US", "US_thyroid_label"))
-    pictures = {name.removesuffix("_US"): path for name, path in _volumes(images).items()}
-    drawings = _volumes(labels)
+    pictures = {name.removesuffix("_US"): path for name, path in by_stem(images, _SUFFIXES).items()}
+    drawings = by_stem(labels, _SUFFIXES)
     for name in sorted({*pictures, *drawings}):
         subject = re.match(r"\d+", name)
         if subject is None:
@@ -49,40 +50,18 @@ def records(root: Path) -> Iterator[Record]:
                             f"{name!r}; use the original names")
         picture = pictures.get(name, images / f"{name}_US.nii")
         drawing = drawings.get(name, labels / f"{name}.nii")
-        yield from _slices(name, subject.group(), picture, drawing)
+        found = label_volume(drawing)
+        flips = _flips(found)
+        for index in labelled_frames(found):
+            yield Record(f"{name}_{index:05d}", VolumeFrame(picture, index, flips=flips),
+                         (VolumeLabels(drawing, index, _LABELS, flips=flips),),
+                         group=subject.group(), frame=index, spacing=pixel_spacing(found))
 
 
-def _slices(name: str, subject: str, picture: Path, drawing: Path) -> Iterator[Record]:
-    """Yield the records of one sweep; a sweep whose labels cannot be read gives one record that fails."""
-    try:
-        found = volume(drawing, "file")
-    except DataError:
-        # The conversion of this record reads the file again, and names what is wrong with it.
-        yield Record(name, VolumeFrame(picture, 0), (VolumeLabels(drawing, 0, _LABELS),), group=subject)
-        return
-    # Rows that count up to the front put the skin below the picture; half a turn puts it on top, with the
-    # subject's right on the left.
-    turned = found.directions[1] != "P"
-    spacing = None if found.spacing is None else (found.spacing[1], found.spacing[2])
-    for index, frame in enumerate(found.array):
-        if frame.any():
-            yield Record(f"{name}_{index:05d}", VolumeFrame(picture, index, turned=turned),
-                         (VolumeLabels(drawing, index, _LABELS, turned=turned),),
-                         group=subject, frame=index, spacing=spacing)
-
-
-def _volumes(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI files of a folder by name without suffix; DataError for two of one name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = suffix_of(path)
-        if suffix not in (".nii", ".nii.gz") or path.name.startswith("."):
-            continue
-        name = path.name[:-len(suffix)]
-        if name in found:
-            raise DataError(f"{path}: one volume {name} was expected, found also {found[name].name}; keep one of them")
-        found[name] = path
-    return found
+def _flips(found: Volume | None) -> Flips:
+    """Return what puts the skin on top: half a turn unless rows count up to the back, with the subject's right left."""
+    turned = found is not None and found.directions[1] != "P"
+    return turned, turned
 
 
 CONVERTER = Converter(INFO, records)

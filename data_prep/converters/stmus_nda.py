@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import by_stem, files_below, find_folders, paired
 from data_prep.mask_files import BinaryMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from ultrasam.errors import DataError
-from ultrasam.io.images import read_mask
 
 _MUSCLES = {"BB": "biceps_brachii", "GM": "gastrocnemius_medialis", "TA": "tibialis_anterior"}
 _STATES = ("Healthy", "Pathological")
@@ -28,7 +26,8 @@ INFO = DatasetInfo(
     categories=tuple(_MUSCLES.values()),
     group_key="first number in the file name",
     official_split="train, val and test folders of MuscleCNN (kept as an attribute where the name is unique)",
-    rules=MaskRules(split_components=False, fill_holes=True),
+    # There is a muscle in every image.
+    rules=MaskRules(split_components=False, fill_holes=True, drop_empty=True),
     table1=(4355, 4368),
     names=("*stmus*", "*transverse?musculoskeletal*", "*polito-radboud*", "*3jykz7wz8d*"),
     unsure="where in the file name the subject stands",
@@ -36,17 +35,13 @@ INFO = DatasetInfo(
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per name of each muscle and state, unless its mask is empty: a muscle is in every image."""
-    found = [(muscle, state, folder, name) for muscle in _MUSCLES for state in _STATES
-             for folder in _folders(root, muscle, state) for name in _names(folder)]
-    repeated = Counter(Path(name).stem for *_, name in found)
+    """Yield one record per name of each muscle and state."""
+    found = [(muscle, state, *pair) for muscle in _MUSCLES for state in _STATES
+             for folder in _folders(root, muscle, state)
+             for pair in paired(folder / "Images", folder / "Masks", by_stem)]
+    repeated = Counter(stem for _, _, stem, _, _ in found)
     sides = _official(root)
-    empty = 0
-    for muscle, state, folder, name in found:
-        image, mask, stem = folder / "Images" / name, folder / "Masks" / name, Path(name).stem
-        if _is_empty(mask):
-            empty += 1
-            continue
+    for muscle, state, stem, image, mask in found:
         # The folders of the split are one for all muscles, so a repeated name says nothing there.
         known = sides.get(stem, set()) if repeated[stem] == 1 else set()
         number = re.search(r"\d+", stem)
@@ -59,36 +54,21 @@ def records(root: Path) -> Iterator[Record]:
             label=state.lower(),
             attributes={"official_split": next(iter(known))} if len(known) == 1 else {},
         )
-    if empty:
-        print(f"{INFO.slug}: {empty} images have an empty mask and are left out", file=sys.stderr)
 
 
 def _folders(root: Path, muscle: str, state: str) -> list[Path]:
     """Return the folders of a muscle and state."""
-    parents = {path.parent for kind in ("Images", "Masks") for path in root.rglob(f"{muscle}/{state}/{kind}")}
-    return sorted(path for path in parents if "__MACOSX" not in path.parts)
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names of the images and masks of a folder."""
-    return sorted({path.name for kind in ("Images", "Masks") for path in (folder / kind).glob("[!.]*.png")})
+    place = f"{muscle}/{state}"
+    return sorted({path.parent for path in find_folders(root, f"{place}/Images", f"{place}/Masks")})
 
 
 def _official(root: Path) -> dict[str, set[str]]:
     """Return the sides of the official split by file name without suffix."""
     sides: dict[str, set[str]] = defaultdict(set)
     for side in ("train", "val", "test"):
-        for path in root.rglob(f"MuscleCNN/{side}/[!.]*.png"):
+        for path in files_below(root, f"MuscleCNN/{side}/*.png"):
             sides[path.stem].add(side)
     return sides
-
-
-def _is_empty(mask: Path) -> bool:
-    """Whether a mask is all zero; not so for one that cannot be read, which its conversion reports."""
-    try:
-        return mask.is_file() and not read_mask(mask).any()
-    except DataError:
-        return False
 
 
 CONVERTER = Converter(INFO, records)

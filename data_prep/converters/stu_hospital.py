@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.converters.busi import CheckedMask, find_files
 from data_prep.frames import ImageFile
-from data_prep.mask_files import ThresholdMask
+from data_prep.listing import match_files
+from data_prep.mask_files import CheckedMask, ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 
 INFO = DatasetInfo(
@@ -33,7 +33,7 @@ INFO = DatasetInfo(
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per image or mask number; nothing in the set says benign or malignant."""
     images: dict[int, dict[str, Path]] = defaultdict(dict)
-    files = find_files(root, r"(test_image|mask)_(\d+)\.png", "Hospital/Test_Image_1.png")
+    files = match_files(root, r"(test_image|mask)_(\d+)\.png", "Hospital/Test_Image_1.png")
     for (part, digits), path in files.items():
         images[int(digits)][part] = path
     for number, parts in sorted(images.items()):

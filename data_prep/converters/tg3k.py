@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair, numbered, paired
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import ARCHIVE_ACCESS, find_pair, paired
+from data_prep.thyroid_archive import ARCHIVE_ACCESS, ARCHIVE_NAMES
 from ultrasam.datasets.coco_images import load_json
 from ultrasam.errors import DataError
 from ultrasam.io.images import image_size
@@ -28,7 +29,7 @@ INFO = DatasetInfo(
     rules=MaskRules(fill_holes=True, min_area=100),
     table1=(3585, 23283),
     view="thyroid, transverse",
-    names=("*tg3k*", "*tn3k*", "thyroid dataset*", "thyroid_dataset*"),
+    names=("*tg3k*", *ARCHIVE_NAMES),
     access=ARCHIVE_ACCESS,
 )
 
@@ -38,7 +39,7 @@ def records(root: Path) -> Iterator[Record]:
     images, masks = find_pair(root, ("thyroid-image", "thyroid-mask"))
     sides = _shipped_sides(images.parent / "tg3k-trainval.json")
     video, size = 0, None
-    for number, image, mask in paired(images, masks):
+    for number, image, mask in paired(images, masks, numbered):
         found = _size(image, mask)
         if found not in (None, size):
             video, size = video + 1, found

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.mask_files import two_valued
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from data_prep.sources import find_one
 from data_prep.tables import read_csv
@@ -89,11 +90,7 @@ class Hdf5Mask:
         if values.shape != (height, width):
             raise DataError(f"{self.path}: a mask of the image's shape {(height, width)} was expected, found "
                             f"{values.shape} in row {self.index}; use the original file")
-        found = np.unique(values).tolist()
-        if not {0, 1}.issuperset(found) and not {0, 255}.issuperset(found):
-            raise DataError(f"{self.path}: mask values 0 and 255 were expected, found {found[:8]} in row {self.index}; "
-                            "use the original file")
-        return [("thyroid_nodule", values > 0)]
+        return [("thyroid_nodule", two_valued(values, f"{self.path}: row {self.index}"))]
 
 
 def records(root: Path) -> Iterator[Record]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair, numbered, paired
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import ARCHIVE_ACCESS, find_pair, paired
+from data_prep.thyroid_archive import ARCHIVE_ACCESS, ARCHIVE_NAMES
 from ultrasam.datasets.coco_images import load_json
 from ultrasam.errors import DataError
 
@@ -27,7 +28,7 @@ INFO = DatasetInfo(
     rules=MaskRules(fill_holes=True, min_area=64),
     table1=(3493, 3821),
     view="thyroid",
-    names=("*tn3k*", "thyroid dataset*", "thyroid_dataset*"),
+    names=ARCHIVE_NAMES,
     access=ARCHIVE_ACCESS,
 )
 
@@ -40,7 +41,7 @@ def records(root: Path) -> Iterator[Record]:
         images, masks = find_pair(root, (f"{part}-image", f"{part}-mask"))
         labels = _labels(images.parent / f"label4{part}.csv")
         folds = _folds(images.parent) if part == "trainval" else {}
-        for number, image, mask in paired(images, masks):
+        for number, image, mask in paired(images, masks, numbered):
             key = f"{part}_{number:04d}"
             fold = {} if number not in folds else {"official_fold": folds[number]}
             yield Record(key, ImageFile(image), (ThresholdMask(mask, "thyroid_nodule"),), group=key,

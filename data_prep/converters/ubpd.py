@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.frames import ImageFile
+from data_prep.listing import files_below
 from data_prep.mask_shapes import Polygons, Vertices
-from data_prep.records import Converter, DatasetInfo, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
 from ultrasam.io.files import read_bytes
 
@@ -31,6 +31,8 @@ INFO = DatasetInfo(
     view="transverse",
     categories=tuple(_PINYIN.values()),
     group_key="patient (file name before the first underscore)",
+    # Images without an annotation belong to the hidden test part.
+    rules=MaskRules(drop_empty=True),
     table1=(939, 4416),
     names=("*ubpd*", "*upbd*"),
     access="the files come from the home page, after a registration",
@@ -92,29 +94,28 @@ def _polygon(shape: Any, path: Path) -> tuple[str, Vertices]:
 
 
 def records(root: Path) -> Iterator[Record]:
-    """Yield one record per annotation; images without one belong to the hidden test part and are left out."""
-    annotations = {path.stem: path for path in _files(root, "json")}
-    images = {path.stem: path for path in _files(root, "jpg")}
-    for stem, path in sorted(annotations.items()):
-        beside = path.parent.with_name("JPEGImages") / f"{stem}.jpg"
+    """Yield one record per image or annotation."""
+    annotations, images = _files(root, "json_train", ".json"), _files(root, "JPEGImages", ".jpg")
+    for stem in sorted({*annotations, *images}):
+        if stem in images:
+            image = images[stem]
+        else:
+            image = annotations[stem].parent.with_name("JPEGImages") / f"{stem}.jpg"
         yield Record(
             key=re.sub(r"[^A-Za-z0-9_.+-]", "-", stem),
-            image=ImageFile(images.get(stem, beside)),
-            masks=(LabelMe(path),),
+            image=ImageFile(image),
+            masks=(LabelMe(annotations[stem]),) if stem in annotations else (),
             group=stem.split("_")[0],
         )
-    unlabelled = len(images.keys() - annotations.keys())
-    if unlabelled:
-        print(f"{INFO.slug}: {unlabelled} images have no annotation and are left out", file=sys.stderr)
 
 
-def _files(root: Path, ending: str) -> list[Path]:
-    """Return the files of an ending in the two folders; DataError for two of one name."""
-    folder = {"json": "json_train", "jpg": "JPEGImages"}[ending]
-    paths = sorted(path for path in root.rglob(f"{folder}/[!.]*.{ending}") if "__MACOSX" not in path.parts)
-    if len({path.stem for path in paths}) != len(paths):
+def _files(root: Path, folder: str, suffix: str) -> dict[str, Path]:
+    """Return the files of the folders of a name by name without suffix; DataError for two of one name."""
+    paths = files_below(root, f"{folder}/*{suffix}")
+    found = {path.stem: path for path in paths}
+    if len(found) != len(paths):
         raise DataError(f"{root}: one folder {folder} was expected, found several with the same names; name one")
-    return paths
+    return found
 
 
 CONVERTER = Converter(INFO, records)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.frames import ImageFile
+from data_prep.listing import find_pair, numbered, paired
 from data_prep.mask_files import ThresholdMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
-from data_prep.thyroid_archive import find_pair, paired
 
 INFO = DatasetInfo(
     slug="us105",
@@ -31,7 +31,7 @@ INFO = DatasetInfo(
 def records(root: Path) -> Iterator[Record]:
     """Yield one record per image; ``001.png`` has the mask ``001 G man.png``."""
     images, masks = find_pair(root, ("105 US Images", "105 US Masks"), ("Images", "Masks"))
-    for number, image, mask in paired(images, masks):
+    for number, image, mask in paired(images, masks, numbered):
         key = f"{number:03d}"
         # The masks' whites are not always 255, so that only a threshold keeps them whole.
         yield Record(key, ImageFile(image), (ThresholdMask(mask, "liver_metastasis"),), group=key)

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.frames import ImageFile
 from data_prep.hashing import perceptual_hash
+from data_prep.listing import find_files
 from data_prep.mask_files import BinaryMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
@@ -47,7 +48,7 @@ def records(root: Path) -> Iterator[Record]:
     one alone has a mask. The other frames without a mask are true negatives.
     """
     contradicting = 0
-    for folder in sorted({path.parent for path in root.rglob("*_mask.tif") if "__MACOSX" not in path.parts}):
+    for folder in sorted({path.parent for path in find_files(root, "*_mask.tif")}):
         subjects: dict[str, set[str]] = defaultdict(set)
         for path in folder.glob("[!.]*.tif"):
             match = _NAME.fullmatch(path.stem)

@@ -185,7 +185,8 @@ def test_bus_uc_classes_share_names_and_the_folder_all_repeats_them(tmp_path):
         assert same(image, truth[f"{label.capitalize()}/{stem}"])
         assert (tmp_path / "out" / image["file_name"]).read_bytes() == (
             raw / f"{label.capitalize()}/images/{stem}.png").read_bytes()
-    assert manifest["unused_files"] == ["BUS_UC/Benign/images/02.png", "BUS_UC/Benign/masks/02.png"]
+    assert manifest["unlabelled"] == ["benign_02"]
+    assert manifest["counts"]["unlabelled"] == 1
 
 
 def test_bus_uc_damaged_and_missing_masks_are_reported(tmp_path, capsys):
@@ -213,7 +214,9 @@ def test_buid_numbers_begin_again_and_drawn_images_are_not_used(tmp_path):
         mask[place, place:place + 10] = 180
         save(base / f"{number} {label} Mask.tif", mask)
         truth[f"{label.lower()}_{number}"] = box(place, place)
-    images, _ = run(buid.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    save(raw / "Benign/9 Benign Picture.bmp", noise(9), "RGB")
+    images, manifest = run(buid.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    assert manifest["unused_files"] == ["buid/Benign/9 Benign Picture.bmp"]
     assert images.keys() == truth.keys()
     for key, image in images.items():
         assert same(image, truth[key])

@@ -201,9 +201,10 @@ def test_uclm_masks_that_do_not_fit_are_reported(uclm, tmp_path, capsys, name, p
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
-    ("COPE_012.png;No;Malignant", "COPE_012.png;No;Suspicious", "line 5: .* found 'COPE_012.png' and 'Suspicious'"),
+    ("COPE_012.png;No;Malignant", "COPE_012.png;No;Suspicious", "COPE_012.png: a Label .* found 'Suspicious'"),
     ("COPE_012.png;No;Malignant;Yes\n", "", "has no line for the image COPE_012.png"),
-    (";", ",", "line 2: an Image and a Label"),
+    (";", ",", "the columns .* were expected"),
+    ("COPE_012.png", "COPE_000.png", "stands in more than one line"),
 ])
 def test_uclm_faulty_tables_are_refused(uclm, tmp_path, old, new, words):
     table = uclm / "INFO.csv"

@@ -381,8 +381,8 @@ def test_echonet_dynamic_missing_videos_and_frames_are_named(tmp_path):
 
 @pytest.mark.parametrize(("line", "words"), [
     (("0XA.avi", 1, 2, 3, "", 4), "line 2: numbers were expected"),
-    (("0XA.avi", 1, 2, 3, 4, "x"), "0XA: a frame number was expected, found 'x'"),
-    (("0XA.avi", 1, 2, 3, 4), "a frame number was expected, found None"),
+    (("0XA.avi", 1, 2, 3, 4, "x"), "0XA: Frame: a whole number was expected, found 'x'"),
+    (("0XA.avi", 1, 2, 3, 4), "line 2 is shorter than the header"),
 ])
 def test_echonet_dynamic_faulty_tables_are_refused(tmp_path, line, words):
     save_csv(tmp_path / "raw/FileList.csv", "FileName,Split", ("0XA", "TRAIN"))

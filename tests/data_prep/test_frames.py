@@ -132,7 +132,7 @@ def test_frames_of_a_volume_share_one_scale_and_can_be_turned(tmp_path):
         assert (frame.shape, frame.dtype) == ((4, 5, 3), np.uint8)
         np.testing.assert_array_equal(frame[..., 0], np.rint((raw + 1000.0) * 255 / 2000).astype(int))
         assert (frame == frame[..., :1]).all()
-    turned = VolumeFrame(path, 1, turned=True).read()
+    turned = VolumeFrame(path, 1, flips=(True, True)).read()
     np.testing.assert_array_equal(turned, frames[1][::-1, ::-1])
     assert turned.flags.c_contiguous
 
@@ -189,6 +189,6 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path):
 
 
 def test_sources_can_be_sent_to_a_process(tmp_path):
-    for source in (ImageFile(tmp_path / "a.png", 1), VolumeFrame(tmp_path / "v.nii", 3, "sagittal", turned=True),
+    for source in (ImageFile(tmp_path / "a.png", 1), VolumeFrame(tmp_path / "v.nii", 3, "sagittal", flips=(True, True)),
                    VideoFrame(tmp_path / "a.avi", 2)):
         assert pickle.loads(pickle.dumps(source)) == source

@@ -242,7 +242,7 @@ def test_mmotu_2d_refuses_colours_of_no_class(otu, tmp_path, capsys):
     assert [item["key"] for item in manifest["failures"]] == ["0002", "0004", "0010"]
     message = capsys.readouterr().err
     assert "found also [(255, 255, 0)]" in message
-    assert "found 70 x 60" in message
+    assert "the mask is 70 x 60 pixels" in message
 
 
 def test_mmotu_3d_pictures_are_training_images_of_one_category(tmp_path):

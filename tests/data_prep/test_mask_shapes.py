@@ -177,7 +177,7 @@ def test_a_label_volume_gives_one_mask_per_value_of_the_frame(tmp_path, labels, 
         for (_, mask), value in zip(found, (1, 3), strict=True):
             np.testing.assert_array_equal(mask, labels[index] == value)
             assert mask.flags.c_contiguous
-        turned = VolumeLabels(path, index, {3: "liver", 1: "cyst"}, ignored=(2,), turned=True).read(5, 6)
+        turned = VolumeLabels(path, index, {3: "liver", 1: "cyst"}, ignored=(2,), flips=(True, True)).read(5, 6)
         np.testing.assert_array_equal(turned[0][1], (labels[index] == 1)[::-1, ::-1])
 
 

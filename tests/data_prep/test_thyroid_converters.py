@@ -14,9 +14,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from data_prep.catalogue import find_converter
+from data_prep.listing import find_pair, numbered
 from data_prep.pipeline import convert
 from data_prep.splits import SplitPlan
-from data_prep.thyroid_archive import find_pair, numbered
 from ultrasam.errors import DataError
 
 RNG = np.random.default_rng(11)
@@ -252,7 +252,7 @@ def test_tnscui_refuses_a_third_value(tmp_path, capsys):
     drawn[0, 0] = 7
     save(tmp_path / "raw/TNSCUI2020_train/mask/4.PNG", drawn)
     assert run("tnscui", tmp_path / "raw", tmp_path / "out", keep_going=True)["counts"]["images"] == 1
-    assert "found [0, 7, 255]" in capsys.readouterr().err
+    assert "found the values 0, 7, 255" in capsys.readouterr().err
 
 
 # The Stanford clips.

@@ -27,11 +27,7 @@ def iterate_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; check the path and the data root")
-    with path.open("rb") as stream:
-        require_content(stream.read(500), path)
+    path = _existing(path)
     count, stated = 0, 0
     try:
         with av.open(str(path)) as container:
@@ -49,6 +45,36 @@ def iterate_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
         raise DataError(f"{path}: a video was expected, found no frame in it; get it again")
     if count < stated and _is_cut_off(path):
         raise DataError(f"{path}: {stated} frames were expected, found {count}, the file is cut off; get it again")
+
+
+def _existing(path: str | Path) -> Path:
+    """Return the path; DataError when there is no file or nothing in it."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; check the path and the data root")
+    with path.open("rb") as stream:
+        require_content(stream.read(500), path)
+    return path
+
+
+def frame_count(path: str | Path) -> int:
+    """Return the number of frames, counted in the container without decoding them.
+
+    Raises:
+        DataError: missing, empty, damaged or not a video.
+    """
+    import av
+
+    path = _existing(path)
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: a video was expected, found a file without pictures")
+            return sum(packet.size > 0 for packet in container.demux(video=0))
+    except av.error.FFmpegError as error:
+        raise DataError(
+            f"{path}: a readable video was expected, found damage ({error.strerror}); get it again"
+        ) from error
 
 
 def _is_cut_off(path: Path) -> bool:
