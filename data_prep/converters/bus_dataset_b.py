@@ -27,7 +27,7 @@ INFO = DatasetInfo(
     rules=MaskRules(fill_holes=True, min_area=20),
     table1=(164, 164),
     view="breast",
-    names=("bus", "bus.*", "*dataset_b", "*dataset_b.*", "*datasetb", "*datasetb.zip", "*udiat*"),
+    names=("bus", "bus.*", "*dataset?b", "*dataset?b.*", "*datasetb", "*datasetb.*", "*udiat*"),
     access="On request to the authors, who send a licence agreement to be signed.",
 )
 _TABLE = "DatasetB.xlsx"
