@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ultrasam.datasets.prompts import simulate_prompt
+from ultrasam.datasets.prompts import ObjectPrompt, simulate_prompt
 from ultrasam.errors import ConfigError, DataError
 from ultrasam.geometry.rle import decode_mask, encode_mask
 from ultrasam.geometry.transform import SquareTransform
@@ -175,17 +176,22 @@ class PackPrompted(BaseTransform):
         return {"inputs": image, "data_samples": sample}
 
 
-def pack_prompts(results: dict[str, Any]) -> InstanceData:
-    """Return prompts in original pixels for people, and their tokens in the square's pixels for the network."""
-    fit, prompts = results["transform"], results["prompts"]
-    none = torch.full((4,), float("nan"))
-    boxes = [none if p.box is None else torch.from_numpy(p.box) for p in prompts]
-    tokens = Prompts.build(
+def prompt_tokens(prompts: Sequence[ObjectPrompt], fit: SquareTransform) -> Prompts:
+    """Return the tokens of the objects of one image, in the square's pixels."""
+    return Prompts.build(
         [torch.from_numpy(fit.points(p.points)) if len(p.points) else None for p in prompts],
         [torch.from_numpy(p.point_labels) if len(p.points) else None for p in prompts],
         [None if p.box is None else torch.from_numpy(fit.boxes(p.box)) for p in prompts],
         torch.zeros(len(prompts), dtype=torch.long),
     )
+
+
+def pack_prompts(results: dict[str, Any]) -> InstanceData:
+    """Return prompts in original pixels for people, and their tokens in the square's pixels for the network."""
+    fit, prompts = results["transform"], results["prompts"]
+    none = torch.full((4,), float("nan"))
+    boxes = [none if p.box is None else torch.from_numpy(p.box) for p in prompts]
+    tokens = prompt_tokens(prompts, fit)
     return InstanceData(
         points=[p.points for p in prompts],
         point_labels=[p.point_labels for p in prompts],

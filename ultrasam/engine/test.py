@@ -28,10 +28,11 @@ from ultrasam.engine.names import nearest
 from ultrasam.engine.runner import UltraSamRunner
 from ultrasam.engine.setup import register_all
 from ultrasam.errors import ConfigError
+from ultrasam.evaluation.orders import order_folder
 from ultrasam.evaluation.page import results_page
 from ultrasam.evaluation.results import write_objects
 
-PROMPTS = ("point", "box")
+PROMPTS = ("point", "box", "centroid")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -40,7 +41,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_shared_arguments(parser)
     parser.add_argument("checkpoint", help="weights: a file of any format that UltraSam reads, or a name")
     parser.add_argument(
-        "--prompt", choices=PROMPTS, help="prompt of every object (default: the configuration's)"
+        "--prompt",
+        choices=PROMPTS,
+        help="prompt of every object: its deepest inner point, its box, or the mean of its pixels "
+        "(default: the configuration's)",
+    )
+    parser.add_argument(
+        "--both-orders",
+        action="store_true",
+        help="also score the same predictions in the other order of thresholding and enlarging masks",
     )
     parser.add_argument("--show-dir", type=Path, help="folder for overlays of the predictions")
     parser.add_argument(
@@ -57,7 +66,7 @@ def set_prompt(cfg: Config, prompt: str) -> None:
 
     Args:
         cfg: The configuration, changed in place.
-        prompt: ``point`` or ``box``.
+        prompt: ``point``, ``box`` or ``centroid``.
     """
     for leaf in leaf_datasets(cfg.test_dataloader.dataset):
         leaf["prompt"] = prompt
@@ -132,6 +141,8 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
         select_datasets(cfg, arguments.datasets)
     if arguments.prompt:
         set_prompt(cfg, arguments.prompt)
+    if arguments.both_orders:
+        cfg.model.compare_mask_orders = True
     if arguments.show_dir:
         hooks = [h for h in cfg.get("custom_hooks") or [] if h.get("type") != "VisualizePromptsHook"]
         cfg.custom_hooks = [*hooks, {"type": "VisualizePromptsHook", "out_dir": str(arguments.show_dir)}]
@@ -203,13 +214,15 @@ def result_record(
 
 def write_results(folder: Path, runner: UltraSamRunner, record: dict[str, Any], title: str) -> None:
     """Write ``metrics.json`` and, where the metric kept them, every object's scores, predictions and the page."""
-    found = [getattr(metric, "evaluation", None) for metric in runner.test_evaluator.metrics]
-    evaluations = [item for item in found if item is not None]
-    for evaluation in evaluations[:1]:
+    metrics = [m for m in runner.test_evaluator.metrics if getattr(m, "evaluation", None) is not None]
+    evaluation = metrics[0].evaluation if metrics else None
+    if evaluation is not None:
         record["breakdown"] = finite(evaluation.breakdown)
         write_objects(folder, evaluation)
+        if metrics[0].other_evaluation is not None:
+            write_objects(folder / order_folder(evaluation.records), metrics[0].other_evaluation)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
-    for evaluation in evaluations[:1]:
+    if evaluation is not None:
         write_text(folder / "report.html", results_page(evaluation, record, title))
 
 

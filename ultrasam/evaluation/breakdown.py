@@ -15,7 +15,6 @@ from ultrasam.evaluation.intervals import LEVEL, RESAMPLES, mean_interval
 from ultrasam.evaluation.measures import MEASURES, SIZES, Measures, Tolerances, size_of
 from ultrasam.evaluation.precision_interval import precision_intervals
 from ultrasam.evaluation.records import ObjectRecord
-from ultrasam.geometry.rle import rle_area
 
 Part = list[int]
 
@@ -114,7 +113,7 @@ def _precisions(records: Sequence[ObjectRecord], resamples: int, seed: int) -> d
 
 def _counts(records: Sequence[ObjectRecord]) -> dict[str, int]:
     """Return the numbers of objects, images and groups, and of empty masks of every kind."""
-    truth = np.array([rle_area(record.truth) > 0 for record in records], bool)
+    truth = np.array([record.truth_area > 0 for record in records], bool)
     found = np.array([record.mask_area > 0 for record in records], bool)
     return {
         "objects": len(records),

@@ -14,7 +14,6 @@ from ultrasam.evaluation.measures import MEASURES, Measures, size_of
 from ultrasam.evaluation.precision_interval import Flags, hits_of
 from ultrasam.evaluation.records import ObjectRecord
 from ultrasam.evaluation.summary import xywh
-from ultrasam.geometry.rle import rle_area
 from ultrasam.io.files import write_atomic
 
 COLUMNS = (
@@ -68,7 +67,7 @@ def write_per_object(folder: str | Path, records: Sequence[ObjectRecord], measur
         scores = [getattr(found, name) for name in MEASURES]
         writer.writerow(
             [r.dataset, r.application, r.group, r.image_id, r.image_path, r.annotation_id, r.repeat, r.prompt,
-             size_of(r), repr(r.score), rle_area(r.truth), r.mask_area, *(float(v) for v in r.box),
+             size_of(r), repr(r.score), r.truth_area, r.mask_area, *(float(v) for v in r.box),
              *("" if math.isnan(score) else repr(float(score)) for score in scores), *met]
         )  # fmt: skip
     path = Path(folder) / "per_object.csv"

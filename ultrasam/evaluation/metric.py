@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mmdet.registry import METRICS
@@ -15,6 +17,7 @@ from ultrasam.errors import ConfigError, DataError, UltraSamError
 from ultrasam.evaluation.breakdown import breakdown
 from ultrasam.evaluation.coco import IOU_TYPES
 from ultrasam.evaluation.measures import Tolerances, measure_all
+from ultrasam.evaluation.orders import compare_orders, in_other_order, order_folder, other_metrics, other_order
 from ultrasam.evaluation.records import ObjectRecord, records_of, unique
 from ultrasam.evaluation.results import Evaluation, write_objects
 from ultrasam.evaluation.summary import summarise_by_dataset
@@ -27,7 +30,9 @@ class PromptedMaskMetric(BaseMetric):
     The truth is read from the data samples themselves, so the metric cannot be pointed at another file than
     the one that is tested. Scores depend neither on the number of processes nor on the samples that a sampler
     repeats to fill the last batch. What is logged is described in `ultrasam.evaluation.summary.summarise`;
-    with several data sets the scores of each follow, with its slug in front (`coco/bus_bra/segm_mAP`).
+    with several data sets the scores of each follow, with its slug in front (`coco/bus_bra/segm_mAP`). Where the
+    detector made the masks of both orders, the scores of the other one are logged too
+    (`coco/released_order/segm_mAP`).
 
     Args:
         iou_types: Average precisions to compute: `segm`, `bbox` or both.
@@ -67,6 +72,7 @@ class PromptedMaskMetric(BaseMetric):
         self.detail = detail
         self.tolerances = Tolerances(nsd_tolerance, nsd_tolerance_mm)
         self.evaluation: Evaluation | None = None
+        self.other_evaluation: Evaluation | None = None
         self.results: list[ObjectRecord] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -111,12 +117,13 @@ class PromptedMaskMetric(BaseMetric):
                 "There are no objects to score: the tested samples carry no annotations, so check that the "
                 "annotation file belongs to these images and that its class names are those of the config."
             )
-        metrics = summarise_by_dataset(records, self.iou_types)
+        metrics = summarise_by_dataset(records, self.iou_types) | other_metrics(records, self.iou_types)
         if self.detail or self.out_dir is not None:
-            measures = measure_all(records, self.tolerances)
-            self.evaluation = Evaluation(records, measures, breakdown(records, measures, tolerances=self.tolerances))
+            self.keep_details(records)
         if self.out_dir is not None and self.evaluation is not None:
             paths = write_objects(self.out_dir, self.evaluation)
+            if self.other_evaluation is not None:
+                paths += write_objects(Path(self.out_dir) / order_folder(records), self.other_evaluation)
             print_log("Wrote " + ", ".join(str(path) for path in paths), logger="current")
         if not metrics["predicted"]:
             print_log(
@@ -126,3 +133,19 @@ class PromptedMaskMetric(BaseMetric):
                 level=logging.WARNING,
             )
         return metrics
+
+    def keep_details(self, records: list[ObjectRecord]) -> None:
+        """Compute every score of every object and the intervals, also of the other mask order where there is one."""
+        self.evaluation, self.other_evaluation = self.evaluate_details(records), None
+        order = other_order(records)
+        if order:
+            self.other_evaluation = self.evaluate_details(in_other_order(records))
+            compared = compare_orders(self.evaluation, self.other_evaluation)
+            self.evaluation = replace(
+                self.evaluation, breakdown={**self.evaluation.breakdown, "mask_orders": compared}
+            )
+
+    def evaluate_details(self, records: list[ObjectRecord]) -> Evaluation:
+        """Return the scores of every object with the intervals of every part."""
+        measures = measure_all(records, self.tolerances)
+        return Evaluation(records, measures, breakdown(records, measures, tolerances=self.tolerances))

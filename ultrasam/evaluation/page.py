@@ -15,7 +15,7 @@ from ultrasam.errors import DataError
 from ultrasam.evaluation.measures import MEASURES
 from ultrasam.evaluation.records import ObjectRecord
 from ultrasam.evaluation.results import Evaluation
-from ultrasam.geometry.rle import decode_mask, rle_area
+from ultrasam.geometry.rle import decode_mask
 from ultrasam.io.images import read_image
 from ultrasam.visualization import page as html
 from ultrasam.visualization.overlay import draw_overlay
@@ -27,6 +27,7 @@ TITLES = {
 }  # fmt: skip
 _SHARES = ("segm_mAP", "segm_mAP_50", "bbox_mAP", "bbox_mAP_50", "dice", "iou", "boundary_iou", "nsd", "nsd_mm")
 _EXAMPLES = 4
+ORDERS = {"logits": "enlarge, then threshold", "released": "threshold, then enlarge"}
 
 
 def results_page(evaluation: Evaluation, provenance: Mapping[str, Any], title: str) -> str:
@@ -47,6 +48,7 @@ def results_page(evaluation: Evaluation, provenance: Mapping[str, Any], title: s
         '<p class="muted">Mean over objects with its 95 % interval (bootstrap over patients or videos). '
         "Average precision of one mask a prompt, ranked by predicted IoU.</p>",
         _scores(found),
+        _mask_orders(found),
         "<h2>Distributions</h2>",
         _charts(evaluation),
         "<h2>Examples</h2>",
@@ -88,6 +90,36 @@ def _scores(found: Mapping[str, Any]) -> str:
     return html.table(["part", "objects", *(TITLES[name] for name in names)], rows) + empty
 
 
+def _mask_orders(found: Mapping[str, Any]) -> str:
+    """Return the section that compares the two mask orders, empty where one was tested."""
+    orders = found.get("mask_orders")
+    if orders is None:
+        return ""
+    first, second, change = found["overall"], orders["parts"]["overall"], orders["difference"]
+    rows = [
+        [TITLES[name], _cell(name, first[name]), _cell(name, second[name]), *_change(name, change[name])]
+        for name in TITLES
+        if name in change
+    ]
+    head = ["score", ORDERS[orders["configured"]], ORDERS[orders["other"]], "difference", "p"]
+    return (
+        "<h2>Mask orders</h2>"
+        '<p class="muted">The same logits and predicted IoU, enlarged and thresholded in two orders. Difference: '
+        "second minus first, paired by object, with its 95 % interval and the p-value of a permutation test.</p>"
+        + html.table(head, rows)
+    )
+
+
+def _change(name: str, item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a difference with its interval below it, and its p-value."""
+    factor, digits = (100, 1) if name in _SHARES else (1, 2)
+    shown = f"{factor * item['difference']:+.{digits}f}"
+    low, high = item["low"], item["high"]
+    if low is not None and math.isfinite(low):
+        shown += f"\n{factor * low:+.{digits}f} to {factor * high:+.{digits}f}"
+    return shown, f"{item['p_value']:.4f}"
+
+
 def _cell(name: str, interval: Mapping[str, Any] | None) -> str:
     """Return a mean and, below it, its interval."""
     if interval is None:
@@ -109,7 +141,7 @@ def _number(name: str, value: float) -> str:
 def _charts(evaluation: Evaluation) -> str:
     """Return the charts of distributions."""
     scores = {name: np.array([getattr(m, name) for m in evaluation.measures], np.float64) for name in MEASURES}
-    area = np.array([rle_area(record.truth) for record in evaluation.records], np.float64)
+    area = np.array([record.truth_area for record in evaluation.records], np.float64)
     predicted = np.array([record.score for record in evaluation.records], np.float64)
     charts = [html.histogram(scores["dice"], "Dice", 0, 1), _distances(scores["hd95"], "HD95, pixels")]
     if np.isfinite(scores["hd95_mm"]).any():

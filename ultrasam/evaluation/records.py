@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ultrasam.errors import DataError
 from ultrasam.evaluation.overlap import dice_of_iou, rle_iou
-from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
+from ultrasam.geometry.rle import encode_mask, measure_rles, rle_area, rle_box
 
 Box = tuple[float, float, float, float]
 Id = int | str
@@ -38,6 +38,9 @@ class ObjectRecord:
         spacing: Millimetres of a pixel along (rows, columns), or None where not known.
         points: Clicks as (x, y, label) in original pixels, label 1 inside and 0 outside.
         prompt_box: Box prompt x1, y1, x2, y2 in original pixels, or None.
+        other_order: Name of the other mask order, `released` or `logits`; empty where only one was made.
+        other_mask: RLE of the mask that the same prediction gives in the other order, or None.
+        other_box: Its box.
     """
 
     dataset: str
@@ -55,6 +58,9 @@ class ObjectRecord:
     spacing: tuple[float, float] | None = None
     points: tuple[tuple[float, float, int], ...] = ()
     prompt_box: Box | None = None
+    other_order: str = ""
+    other_mask: dict[str, Any] | None = None
+    other_box: Box = (0.0, 0.0, 0.0, 0.0)
 
     @property
     def image_key(self) -> tuple[Any, ...]:
@@ -65,6 +71,11 @@ class ObjectRecord:
     def key(self) -> tuple[Any, ...]:
         """Identity of the object, over data sets and processes."""
         return (*self.image_key, *_sortable(self.annotation_id), self.repeat)
+
+    @cached_property
+    def truth_area(self) -> int:
+        """Pixels of the true mask."""
+        return rle_area(self.truth)
 
     @cached_property
     def truth_box(self) -> Box:
@@ -81,7 +92,7 @@ class ObjectRecord:
         """IoU with the truth; NaN where both are empty."""
         if self.mask is not None:
             return rle_iou(self.mask, self.truth)
-        return 0.0 if rle_area(self.truth) else math.nan
+        return 0.0 if self.truth_area else math.nan
 
     @property
     def dice(self) -> float:
@@ -95,7 +106,8 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
     Args:
         sample: `img_id`, `img_path`, `ori_shape`, `dataset`, `group`; `gt_instances` with `rles` and
             `annotation_ids`; `pred_instances` with `masks` (N, H, W), `scores` (N), and optionally `bboxes`
-            (N, 4); optionally `prompt_instances` with `kind` (N). No prediction at all (N = 0) is legal.
+            (N, 4); optionally `prompt_instances` with `kind` (N). No prediction at all (N = 0) is legal. With
+            `other_order`, `pred_instances` also has `other_masks` and `other_bboxes`.
 
     Raises:
         DataError: Truth is missing, or the number or the size of masks differs from it, or a score is not
@@ -111,6 +123,8 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
     rles = list(truth["rles"])
     ids = [_plain_id(v) for v in _listed(truth.get("annotation_ids"), len(rles), where)]
     masks, scores, boxes = _predicted(sample.get("pred_instances"), len(rles), where)
+    order = str(sample.get("other_order") or "")
+    others, other_boxes = _predicted_otherwise(sample.get("pred_instances"), order, masks)
     prompts = sample.get("prompt_instances") or {}
     kinds = list(prompts.get("kind") or [""] * len(rles))
     size = [int(v) for v in sample["ori_shape"][:2]]
@@ -122,6 +136,7 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
         if masks is not None:
             _check_size(list(masks[i].shape), size, f"The predicted mask {i} of {where}")
             mask = encode_mask(masks[i])
+        other = None if others is None else encode_mask(others[i])
         repeat = seen.get(ids[i], 0)
         seen[ids[i]] = repeat + 1
         records.append(
@@ -141,17 +156,36 @@ def records_of(sample: Mapping[str, Any]) -> list[ObjectRecord]:
                 spacing=sample.get("spacing"),
                 points=_clicks(prompts, i),
                 prompt_box=_prompt_box(prompts, i),
+                other_order=order,
+                other_mask=other,
+                other_box=_box(other_boxes, i, other, where),
             )
         )
     return records
 
 
 def unique(records: Iterable[ObjectRecord]) -> list[ObjectRecord]:
-    """Drop what a sampler repeated to fill the last batch, and sort by identity, whoever saw what."""
+    """Drop what a sampler repeated to fill the last batch, sort by identity, whoever saw what, and measure masks."""
     kept: dict[tuple[Any, ...], ObjectRecord] = {}
     for record in records:
         kept.setdefault(record.key, record)
-    return [kept[key] for key in sorted(kept)]
+    return measured([kept[key] for key in sorted(kept)])
+
+
+def measured(records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
+    """Return the objects with areas and boxes already known: all masks at once take a tenth of one after the other."""
+    found = list(records)
+    predicted = [record for record in found if record.mask is not None]
+    rles = [record.truth for record in found] + [record.mask for record in predicted if record.mask is not None]
+    names = [f"the {what} mask of object {r.annotation_id} of {r.image_path or r.image_id}"
+             for what, part in (("true", found), ("predicted", predicted)) for r in part]  # fmt: skip
+    areas, boxes = measure_rles(rles, names)
+    for record, area, box in zip(found, areas.tolist(), boxes.tolist(), strict=False):
+        # Where a cached property keeps its value.
+        vars(record).update(truth_area=area, truth_box=tuple(box))
+    for record, area in zip(predicted, areas[len(found) :].tolist(), strict=True):
+        vars(record)["mask_area"] = area
+    return found
 
 
 def _predicted(found: Mapping[str, Any] | None, count: int, where: str) -> tuple[Any, Any, Any]:
@@ -166,6 +200,13 @@ def _predicted(found: Mapping[str, Any] | None, count: int, where: str) -> tuple
         )
     boxes = found.get("bboxes")
     return _array(masks).astype(bool), _array(found["scores"]), None if boxes is None else _array(boxes)
+
+
+def _predicted_otherwise(found: Mapping[str, Any] | None, order: str, masks: Any) -> tuple[Any, Any]:
+    """Return masks (bool, N, H, W) and boxes (N, 4) of the other order, None where there are none."""
+    if found is None or not order or masks is None:
+        return None, None
+    return _array(found["other_masks"]).astype(bool), _array(found["other_bboxes"])
 
 
 def _box(boxes: Any, index: int, mask: dict[str, Any] | None, where: str) -> Box:

@@ -19,7 +19,7 @@ from ultrasam.modeling.prompt_encoder import CORNER_A, CORNER_B, PADDING, Prompt
 from ultrasam.modeling.sam import Sam
 from ultrasam.models.embedding_cache import EmbeddingCache
 from ultrasam.models.parallel import mean_over_processes
-from ultrasam.models.postprocess import box_of_masks, masks_at_original_size
+from ultrasam.models.postprocess import MASK_ORDERS, box_of_masks, masks_at_original_size, other_mask_order
 from ultrasam.models.sample_checks import check_targets, check_transforms
 
 FREEZABLE = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -46,6 +46,7 @@ class UltraSamDetector(BaseDetector):
         cache_bytes: bound of that folder.
         decode_chunk: objects decoded at a time.
         mask_order: "logits" enlarges logits and thresholds once; "released" as the published tables did.
+        compare_mask_orders: make the masks of the other order too, so that a test can report both.
         loss: fields of ``LossWeights``.
         dropout: in the decoder's MLPs while training.
         data_preprocessor: config of ``SamDataPreprocessor``.
@@ -68,6 +69,7 @@ class UltraSamDetector(BaseDetector):
         cache_bytes: int = 20 * 2**30,
         decode_chunk: int = 16,
         mask_order: str = "logits",
+        compare_mask_orders: bool = False,
         loss: dict[str, Any] | None = None,
         dropout: float = 0.1,
         data_preprocessor: dict[str, Any] | None = None,
@@ -77,7 +79,7 @@ class UltraSamDetector(BaseDetector):
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         check_choices("passes", passes, ("single", "multi"))
         check_choices("freeze", freeze, FREEZABLE)
-        check_choices("mask_order", (mask_order,), ("logits", "released"))
+        check_choices("mask_order", (mask_order,), MASK_ORDERS)
         if not passes:
             raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
         if cache_dir is not None and "image_encoder" not in freeze:
@@ -107,6 +109,7 @@ class UltraSamDetector(BaseDetector):
         self.cache_bytes = cache_bytes
         self.decode_chunk = decode_chunk
         self.mask_order = mask_order
+        self.compare_mask_orders = compare_mask_orders
         self.cache: EmbeddingCache | None = None
         if weights is not None:
             load_checkpoint(self.sam, resolve_weights(weights))
@@ -226,6 +229,16 @@ class UltraSamDetector(BaseDetector):
             outcomes.append(self.sam.decode(embeddings, prompts, kind == "multi", self.decode_chunk))
         return outcomes
 
+    def answers(
+        self, embeddings: Tensor, prompts: Prompts, samples: Sequence[Any] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the last pass answers: the best candidate's logits (N, 4h, 4w) and predicted IoU (N,), float32.
+
+        ``prompts.masks`` (logits of an earlier answer) enter the first pass; ``samples`` as in ``run_passes``.
+        """
+        logits, iou = self.run_passes(embeddings, prompts, samples)[-1]
+        return best_logits(logits, iou).float(), iou.float().amax(dim=1)
+
     def points_to_boxes(self, prompts: Prompts, logits: Tensor, samples: Sequence[Any]) -> Prompts:
         """Replace each click by the box of its mask, where there is a mask."""
         coords, labels = prompts.coords.clone(), prompts.labels.clone()
@@ -274,7 +287,8 @@ class UltraSamDetector(BaseDetector):
         """Add ``pred_instances`` to each sample: one mask per prompt, scored by its predicted IoU.
 
         Fields: ``masks`` (N, H, W) bool at the original size, ``bboxes`` (N, 4) in original pixels, ``scores`` (N,),
-        ``labels`` (N,) zeros.
+        ``labels`` (N,) zeros. With ``compare_mask_orders`` also ``other_masks`` and ``other_bboxes`` of the same
+        logits, and ``other_order``, their name, in the sample's meta information.
 
         Raises:
             ConfigError: the pipeline resizes otherwise than the weights need.
@@ -282,8 +296,7 @@ class UltraSamDetector(BaseDetector):
         check_transforms(batch_data_samples, self.sam.preprocessing)
         embeddings = self.extract_feat(batch_inputs)
         prompts = self.prompts_of(batch_data_samples, embeddings.device)
-        logits, iou = self.run_passes(embeddings, prompts, batch_data_samples)[-1]
-        chosen, scores = best_logits(logits, iou).float(), iou.float().amax(dim=1)
+        chosen, scores = self.answers(embeddings, prompts, batch_data_samples)
         for image, sample in enumerate(batch_data_samples):
             rows = prompts.image_index == image
             masks = masks_at_original_size(chosen[rows], sample.transform, self.mask_order)
@@ -291,6 +304,12 @@ class UltraSamDetector(BaseDetector):
             sample.pred_instances = InstanceData(
                 masks=masks, bboxes=box_of_masks(masks), scores=scores[rows], labels=labels
             )
+            if self.compare_mask_orders:
+                other = other_mask_order(self.mask_order)
+                masks = masks_at_original_size(chosen[rows], sample.transform, other)
+                sample.pred_instances.other_masks = masks
+                sample.pred_instances.other_bboxes = box_of_masks(masks)
+                sample.set_metainfo({"other_order": other})
         return list(batch_data_samples)
 
     def _forward(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any] | None = None) -> Any:

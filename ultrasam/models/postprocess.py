@@ -8,6 +8,7 @@ from torch import Tensor
 from ultrasam.geometry.transform import SquareTransform
 
 CHUNK = 32
+MASK_ORDERS = ("logits", "released")
 
 
 def masks_at_original_size(logits: Tensor, transform: SquareTransform, order: str = "logits") -> Tensor:
@@ -27,6 +28,11 @@ def masks_at_original_size(logits: Tensor, transform: SquareTransform, order: st
             transform.masks_back_released(part) if order == "released" else transform.logits_back(part) > 0
         )
     return torch.cat(parts) if parts else torch.zeros(0, height, width, dtype=torch.bool, device=logits.device)
+
+
+def other_mask_order(order: str) -> str:
+    """Return the other one of the two mask orders."""
+    return MASK_ORDERS[1 - MASK_ORDERS.index(order)]
 
 
 def box_of_masks(masks: Tensor) -> Tensor:
