@@ -35,7 +35,7 @@ def test_usage(capsys, flag):
     out = capsys.readouterr().out
     assert out.startswith("usage: ultrasam VERB")
     for name, verb in VERBS.items():
-        assert f"  {name:<9} {verb.__doc__.splitlines()[0]}" in out
+        assert f"  {name:<10} {verb.__doc__.splitlines()[0]}" in out
 
 
 def test_no_verb_and_unknown_verb(capsys):

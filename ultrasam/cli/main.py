@@ -50,14 +50,22 @@ def compare(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def robustness(argv: Sequence[str]) -> int:
+    """Measure Dice against box jitter, click position, number of clicks and object size."""
+    from ultrasam.cli.robustness import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
-    "demo": demo, "train": train, "test": test, "compare": compare, "phantom": phantom, "info": info,
+    "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "phantom": phantom,
+    "info": info,
 }  # fmt: skip
 
 
 def usage() -> str:
     """Return the list of verbs with the first line of what each does."""
-    lines = [f"  {name:<9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
     return "usage: ultrasam VERB ...   (ultrasam VERB --help)\n" + "\n".join(lines)
 
 
