@@ -1,6 +1,6 @@
 """UltraSam as in the paper: SAM ViT-B on US-43d, 4 GPUs x 8 images, 30,000 iterations, with refinement.
 
-Trains from sam_vit_b_01ec64.pth (https://github.com/facebookresearch/segment-anything); tests its own checkpoints and the
+Trains from sam_vit_b_01ec64.pth (https://github.com/facebookresearch/segment-anything); tests its checkpoints and the
 published UltraSam.pth (https://github.com/CAMMA-public/UltraSam):
 
     tools/dist_train.sh configs/ultrasam/ultrasam_vit-b_4xb8-30k_us43d.py 4 --weights sam_vit_b_01ec64.pth
