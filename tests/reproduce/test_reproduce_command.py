@@ -27,7 +27,7 @@ def lines_of(out="out", name="table2"):
 def test_two_models_from_end_to_end(ran, collection):
     out, status, printed, errors = ran
     assert status == 0
-    assert printed.splitlines()[-1] == "table2: 4 of 8 cells filled, 4 open; 2 tests run"
+    assert printed.splitlines()[-1] == "table2: 4 of 8 cells filled, 4 open; tests run: 2"
     assert "table2: test 2 of 2, box/sam/bus_bra" in errors
     found = {(line["row"], line["group"], line["score"]): line for line in lines_of(out)}
     assert float(found["box/sam", "bus_bra", "mAP"]["ours"]) == pytest.approx(50)
@@ -114,7 +114,7 @@ def test_a_cell_that_fails_leaves_the_others(mini, tmp_path, tests, monkeypatch,
     out, err = capsys.readouterr()
     assert "table2: 2 of 4 cells filled, 0 open, 2 failed" in out
     assert "failed: box/sam/bus_bra: " in out
-    assert "was asked for box prompts, but its weights take point only" in err and "error: 2 cells failed" in err
+    assert "was asked for box prompts, but its weights take point only" in err and "error: cells failed: 2" in err
     assert {line["row"]: line["status"] for line in lines_of()} == {"box/sam": "failed", "box/ultrasam": "filled"}
     assert "## Failed" in Path("out/table2.md").read_text()
 
@@ -141,7 +141,7 @@ def test_result_folders_take_the_place_of_tests(mini, ran, capsys):
     folder = ran[0] / name
     only = ("--only", "box", "sam", "bus_bra", "--results")
     assert run(mini, *only, f"box/sam/bus_bra={folder}") == 0
-    assert "2 of 2 cells filled, 0 open; 0 tests run" in capsys.readouterr().out
+    assert "2 of 2 cells filled, 0 open; tests run: 0" in capsys.readouterr().out
     assert float(lines_of()[0]["ours"]) == pytest.approx(50)
     assert run(mini, "--results", f"point/sam/bus_bra={folder}") == 2
     assert "with point prompts was expected" in capsys.readouterr().err
@@ -190,6 +190,6 @@ def test_the_data_root_must_exist(mini, capsys):
 def test_tables_of_tasks_to_come_show_the_paper(mini, table, capsys):
     assert run(mini, table=table) == 0
     out = capsys.readouterr().out
-    assert "no part of this version" in out and "tools/test.py" in out and " 0 tests run" in out
+    assert "no part of this version" in out and "tools/test.py" in out and "tests run: 0" in out
     lines = lines_of(name=table)
     assert lines and all(line["status"] == "open" and float(line["paper"]) > 0 for line in lines)

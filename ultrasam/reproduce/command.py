@@ -113,12 +113,13 @@ def reproduce(options: argparse.Namespace) -> int:
             from ultrasam.reproduce.figure4 import draw_figure4
 
             paths += draw_figure4(filled, setting.out)
-    print(terminal(filled).removesuffix(counts(filled)), end="")
+    if filled.cells:
+        print(terminal(filled))
     for path in paths:
         print(f"wrote {path}")
     if not paths:
         print(f"{options.table} is not drawn: there is no result to show")
-    print(f"{counts(filled)}; {len(setting.counted)} tests run")
+    print(f"{counts(filled)}; tests run: {len(setting.counted)}" if filled.cells else setting.out)
     return filled.count("failed")
 
 
@@ -144,10 +145,13 @@ def _figure3(
     """Draw Figure 3 of the models of Table 2 that have weights, and of result folders."""
     from ultrasam.evaluation.results import read_per_object
     from ultrasam.reproduce.figure3 import Model, draw_figure3
+    from ultrasam.reproduce.fill import Filled
 
     table = replace(table2(), name=FIGURE3, title="Figure 3: the models of Table 2 (%)")
     options.only = [*options.only, options.prompt]
-    filled = _filled(table, options, setting, {})
+    # Result folders alone need no weights, so nothing is open then.
+    alone = bool(given) and not setting.weights
+    filled = Filled(table, ()) if alone else _filled(table, options, setting, {})
     folders: dict[str, dict[str, Path]] = {}
     # As in the paper, what was trained on these data stands last.
     for cell in sorted(filled.cells, key=lambda cell: cell.row.labels[2] == "FT"):
@@ -176,6 +180,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if failed:
-        print(f"error: {failed} cells failed; the sentences above say why", file=sys.stderr)
+        print(f"error: cells failed: {failed}; the sentences above say why", file=sys.stderr)
         return 2
     return 0

@@ -124,7 +124,7 @@ def draw_figure3(
         chosen = choose_cases(there, dataset, images, cases)
         found = _find_objects(data, dataset, chosen, there)
         masks = {model.name: _predictions(model.folders[dataset], dataset) for model in there}
-        prompt = _prompt_of(there[0].folders[dataset])
+        prompt = _prompt_of([model.folders[dataset] for model in there])
         for case in chosen:
             rows.append((case, *_pictures(case, *found[case.key], prompt, models, masks)))
     if not rows:
@@ -186,37 +186,45 @@ def _fitted(picture: Pixels) -> Pixels:
     return np.asarray(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _prompt_of(folder: Path) -> str:
-    """Return the prompt that a result folder was made with."""
-    found = read_metrics(folder).get("prompt") or []
-    if len(found) != 1:
-        raise DataError(f"{folder}: metrics.json must name one prompt, found {found}; test again with --prompt")
-    return str(found[0])
+def _prompt_of(folders: Sequence[Path]) -> str:
+    """Return the one prompt that result folders were made with."""
+    found = {str(folder): read_metrics(folder).get("prompt") for folder in folders}
+    prompts = [prompt for each in found.values() for prompt in each or [None]]
+    if len(set(prompts)) != 1 or prompts[0] is None:
+        raise DataError(f"results of one and the same prompt were expected, found {found}; test again with --prompt")
+    return str(prompts[0])
 
 
 def _find_objects(
     data: Path, dataset: str, cases: Sequence[Case], models: Sequence[Model]
 ) -> dict[Key, tuple[CocoImage, Any]]:
-    """Return image and true mask (RLE) of each case, from the annotation file that the models were tested on."""
-    path = data / dataset / "annotations" / f"test.{dataset}.agnostic.json"
-    wanted = {_ids(case.key): case.key for case in cases}
-    collection = read_coco(path, data)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return image and true mask (RLE) of each case, from the annotation files that the models were tested on."""
     for model in models:
-        folder = model.folders[dataset]
-        tested = {str(entry.get("file", "")).rsplit("/", 1)[-1]: entry.get("sha256")
-                  for entry in read_metrics(folder).get("annotations", [])}  # fmt: skip
-        if tested.get(path.name) != digest:
-            raise DataError(f"{folder} holds results on another version of {path}; test again")
+        for path, digest in _annotations(data, model.folders[dataset]):
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                raise DataError(
+                    f"{model.folders[dataset]} holds results on another {path} than there is now; give its --data, or "
+                    "test again"
+                )
+    wanted = {_ids(case.key): case.key for case in cases}
     found = {}
-    for image in collection.images:
-        for item in image.objects:
-            key = wanted.get((str(image.id), str(item.annotation_id)))
-            if key is not None:
-                found[key] = (image, item.rle)
+    for path, _ in _annotations(data, models[0].folders[dataset]):
+        for image in read_coco(path, data).images:
+            for item in image.objects if image.dataset == dataset else ():
+                key = wanted.get((str(image.id), str(item.annotation_id)))
+                if key is not None:
+                    found[key] = (image, item.rle)
     if len(found) != len(cases):
-        raise DataError(f"{path} has {len(found)} of the {len(cases)} objects to show; test again")
+        raise DataError(
+            f"{models[0].folders[dataset]}: its annotation files hold {len(found)} of {len(cases)} objects; test again"
+        )
     return found
+
+
+def _annotations(data: Path, folder: Path) -> list[tuple[Path, str]]:
+    """Return the annotation files of a result folder and their hashes when it was tested."""
+    entries = read_metrics(folder).get("annotations", [])
+    return [(data / str(entry.get("file")), str(entry.get("sha256"))) for entry in entries]
 
 
 def _predictions(folder: Path, dataset: str) -> dict[tuple[str, str], Any]:

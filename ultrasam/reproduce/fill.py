@@ -82,12 +82,12 @@ class Filled:
         return sum(cell.status == status for cell in self.cells)
 
     def needs(self) -> dict[Need, list[Cell]]:
-        """Return the open cells by what they wait for."""
+        """Return the open cells by what they wait for, first what can be done about."""
         found: dict[Need, list[Cell]] = {}
         for cell in self.cells:
             for need in cell.needs:
                 found.setdefault(need, []).append(cell)
-        return found
+        return dict(sorted(found.items(), key=lambda item: not item[0].commands))
 
 
 def fill(table: Table, chosen: Selection, setting: Setting, given: Mapping[str, Path] | None = None) -> Filled:

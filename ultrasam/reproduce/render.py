@@ -58,7 +58,7 @@ def counts(filled: Filled) -> str:
 
 
 def terminal(filled: Filled) -> str:
-    """Return filled cells one a line, then what failed, what is open and what to do, and the counts."""
+    """Return filled cells one a line, then what failed, what is open and what to do."""
     table = filled.table
     lines = [table.title]
     shown = [cell for cell in filled.cells if cell.status == FILLED]
@@ -73,9 +73,9 @@ def terminal(filled: Filled) -> str:
         lines += [f"  {row[0]:<{wide}}  {row[1]:>6} {row[2]:>6} {row[3]:>6}   {row[4]}".rstrip() for row in rows]
     lines += [f"failed: {part}: {problem}" for part, problem in failures(filled)]
     for need, cells in filled.needs().items():
-        lines.append(f"open, {len(cells)} cells ({rows_of(cells)}): {need.what}")
+        lines.append(f"open, {cells_of(cells)}: {need.what}")
         lines += [f"    {command}" for command in need.commands]
-    return "\n".join([*lines, counts(filled)])
+    return "\n".join(lines)
 
 
 def failures(filled: Filled) -> list[tuple[str, str]]:
@@ -89,9 +89,10 @@ def failures(filled: Filled) -> list[tuple[str, str]]:
     return list(found)
 
 
-def rows_of(cells: Sequence[Cell]) -> str:
-    """Return the ids of the cells' rows."""
-    return ", ".join(dict.fromkeys(cell.row.id for cell in cells))
+def cells_of(cells: Sequence[Cell]) -> str:
+    """Return the number of cells and the ids of their rows."""
+    rows = ", ".join(dict.fromkeys(cell.row.id for cell in cells))
+    return f"{len(cells)} cell{'s' * (len(cells) > 1)} ({rows})"
 
 
 def markdown(filled: Filled) -> str:
@@ -110,7 +111,7 @@ def markdown(filled: Filled) -> str:
     if needs:
         lines += ["", "## Open", ""]
     for need, waiting in needs.items():
-        lines.append(f"* {len(waiting)} cells ({rows_of(waiting)}): {need.what}")
+        lines.append(f"* {cells_of(waiting)}: {need.what}")
         lines += [f"  `{command}`" for command in need.commands]
     return "\n".join(lines) + "\n"
 

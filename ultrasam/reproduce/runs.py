@@ -117,10 +117,9 @@ def _arguments(source: Source, setting: Setting) -> argparse.Namespace:
     from ultrasam.engine.test import parse_arguments
 
     options = [*source.options, *setting.options]
-    command = [source.config, str(setting.weights[source.weights]), "--datasets", source.dataset]
-    arguments = parse_arguments([*command, *(["--cfg-options", *options] if options else [])])
-    arguments.prompt = source.prompt
-    return arguments
+    command = [source.config, str(setting.weights[source.weights])]
+    command += ["--datasets", source.dataset, "--prompt", source.prompt]
+    return parse_arguments([*command, *(["--cfg-options", *options] if options else [])])
 
 
 def _parts(cfg: Any, source: Source, setting: Setting) -> dict[str, Any]:
