@@ -88,6 +88,11 @@ class ObjectRecord:
         return rle_area(self.mask) if self.mask is not None else 0
 
     @cached_property
+    def mask_box(self) -> Box:
+        """Box of the predicted mask itself, zeros where there is none: x1, y1, x2, y2, original pixels, half-open."""
+        return rle_box(self.mask) if self.mask is not None else (0.0, 0.0, 0.0, 0.0)
+
+    @cached_property
     def iou(self) -> float:
         """IoU with the truth; NaN where both are empty."""
         if self.mask is not None:
@@ -183,8 +188,9 @@ def measured(records: Sequence[ObjectRecord]) -> list[ObjectRecord]:
     for record, area, box in zip(found, areas.tolist(), boxes.tolist(), strict=False):
         # Where a cached property keeps its value.
         vars(record).update(truth_area=area, truth_box=tuple(box))
-    for record, area in zip(predicted, areas[len(found) :].tolist(), strict=True):
-        vars(record)["mask_area"] = area
+    rest = slice(len(found), None)
+    for record, area, box in zip(predicted, areas[rest].tolist(), boxes[rest].tolist(), strict=True):
+        vars(record).update(mask_area=area, mask_box=tuple(box))
     return found
 
 

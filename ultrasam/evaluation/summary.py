@@ -43,7 +43,7 @@ def summarise(records: Sequence[ObjectRecord], iou_types: Sequence[str] = IOU_TY
     scored = [record for record, _ in counted]
     metrics: dict[str, float] = {}
     for iou_type in iou_types:
-        for name, value in _average_precision(scored, iou_type).items():
+        for name, value in average_precision(scored, iou_type).items():
             metrics[f"{iou_type}_{name}"] = value
     metrics["mean_dice"] = float(np.mean(2 * ious / (1 + ious)))
     metrics["mean_iou"] = float(ious.mean())
@@ -74,7 +74,13 @@ def summarise_by_dataset(
     return metrics
 
 
-def _average_precision(records: Sequence[ObjectRecord], iou_type: str) -> dict[str, float]:
+def average_precision(records: Sequence[ObjectRecord], iou_type: str = "segm") -> dict[str, float]:
+    """Return COCO's average precisions of masks or boxes (see `ultrasam.evaluation.coco`).
+
+    Args:
+        records: distinct objects, in an order that does not depend on the run.
+        iou_type: "segm" or "bbox".
+    """
     images: dict[tuple[Any, ...], dict[str, Any]] = {}
     truths, predictions = [], []
     for record in records:
