@@ -2,12 +2,13 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mini_collection import CONFIG, SHARE, make_collection, use_config, with_config
+from mini_collection import CONFIG, ROOT, SHARE, make_collection, use_config, with_config
 
 from ultrasam.engine.test import prepare_config
 from ultrasam.reproduce.command import main
@@ -193,3 +194,12 @@ def test_tables_of_tasks_to_come_show_the_paper(mini, table, capsys):
     assert "no part of this version" in out and "tools/test.py" in out and "tests run: 0" in out
     lines = lines_of(name=table)
     assert lines and all(line["status"] == "open" and float(line["paper"]) > 0 for line in lines)
+
+
+def test_options_are_documented_and_exist(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    real = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    text = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
+    assert {option for cell in cells for option in re.findall(r"--[a-z][a-z-]+", cell)} == real
