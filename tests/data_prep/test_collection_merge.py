@@ -246,8 +246,13 @@ def test_lists_for_classification(root):
         assert all((root / name).is_file() for name, _ in lines)
         assert all(labels[name.split("/")[-1].removesuffix(".png")] == ("benign", "malignant")[int(number)]
                    for name, number in lines)
-    # Sets without classes have no lists.
+    # Sets without classes have no lists, and none of an earlier run.
     assert not (root / "beta/classification").exists()
+    stale = root / "gamma/classification/val.txt"
+    stale.parent.mkdir()
+    stale.write_text("gamma/images/g0.png 0\n")
+    merge(root, infos=INFOS, workers=1)
+    assert not stale.exists()
 
 
 def test_class_numbers_follow_the_categories_whether_or_not_all_occur(tmp_path):

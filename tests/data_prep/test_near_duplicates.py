@@ -92,6 +92,12 @@ def test_the_first_four_frames_stand_for_a_group():
     assert found.pairs.tolist() == [[0, 9], [1, 9], [2, 9], [3, 9]]
 
 
+def test_near_hashes_that_several_groups_share_are_compared_too():
+    found = search([BITS_32, BITS_32, BITS_32 ^ 1, BITS_32 ^ 1], [0, 1, 0, 1])
+    assert found.pairs.tolist() == [[0, 1], [0, 3], [1, 2], [2, 3]]
+    assert found.distances.tolist() == [0, 1, 1, 0]
+
+
 def test_hashes_that_say_nothing_join_nothing():
     for empty in (np.full((40, 50, 3), 90, np.uint8), np.zeros((40, 50, 3), np.uint8)):
         assert int(perceptual_hash(empty), 16).bit_count() < 8
@@ -176,6 +182,15 @@ def test_similar_sectors_with_near_hashes_are_different_pictures(tmp_path):
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
     assert not same_picture(read_thumbnails(paths, 1), np.array(pairs)).any()
+
+
+def test_writing_neither_makes_pictures_the_same_nor_tells_them_apart(tmp_path):
+    def written(image: np.ndarray) -> np.ndarray:
+        return cv2.putText(image.copy(), "PHILIPS L12-3", (100, 250), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)
+
+    for seed in (1, 2, 3):
+        assert compare(tmp_path, speckle(seed), written(speckle(seed)))
+    assert not compare(tmp_path, written(speckle(1)), written(speckle(2)))
 
 
 def test_pictures_of_hardly_any_light_must_be_equal(tmp_path):
