@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.catalogue import catalogue, find_converter, state
+from data_prep.collection.prepare import add_parser as add_prepare
+from data_prep.doctor.command import add_parser as add_doctor
+from data_prep.folders.command import add_parser as add_folders
 from data_prep.pipeline import convert
+from data_prep.report.command import add_parser as add_report
 from data_prep.splits import SPLITS, SplitPlan
 from ultrasam.errors import UltraSamError
 
@@ -48,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
                      help="part of the training images for validation, whole patients at a time "
                           "(default: %(default)s)")
     job.add_argument("--seed", type=int, default=SplitPlan.seed, help="of the choice of validation patients")
+    for add_parser in (add_prepare, add_doctor, add_report, add_folders):
+        add_parser(commands)
     return parser
 
 

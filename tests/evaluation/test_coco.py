@@ -96,6 +96,15 @@ def test_equals_pycocotools(seed, iou_type):
             assert metrics[name] == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_measured_before_gives_the_same(seed, iou_type):
+    images, truths, found = random_case(seed)
+    measured = [{**row, "area": rle_area(row["segmentation"])} for row in found]
+    again = coco_metrics(images, truths, measured, iou_type, measured=True)
+    assert again == coco_metrics(images, truths, found, iou_type)
+
+
 def test_a_shift_by_a_tenth_is_counted_by_hand():
     # 100-pixel square shifted by 10: IoU 90/110 = 0.818, above .50:.05:.80, seven of ten thresholds.
     metrics = coco_metrics(

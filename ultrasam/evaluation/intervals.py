@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -68,15 +69,18 @@ def group_numbers(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
+@lru_cache(maxsize=2)
 def resample_weights(groups: int, resamples: int, seed: int, start: int = 0) -> npt.NDArray[np.float64]:
-    """Return how often each group is drawn in each resample: (resamples, groups).
+    """Return how often each group is drawn in each resample: (resamples, groups), not to be written to.
 
-    Resample k depends on the seed and ``start + k`` alone, so portions can be drawn in any order.
+    Resample k depends on the seed and ``start + k`` alone, so portions can be drawn in any order. The last answers are
+    kept, because many scores of one set of groups are resampled one after the other.
     """
     weights = np.empty((resamples, groups))
     for row in range(resamples):
         rng = np.random.default_rng([seed, start + row])
         weights[row] = np.bincount(rng.integers(0, groups, groups), minlength=groups)
+    weights.flags.writeable = False
     return weights
 
 

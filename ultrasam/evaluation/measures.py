@@ -11,7 +11,7 @@ import numpy as np
 from ultrasam.errors import ConfigError
 from ultrasam.evaluation.records import ObjectRecord
 from ultrasam.evaluation.surface import Mask, surface_scores
-from ultrasam.geometry.rle import decode_mask, rle_area, rle_box
+from ultrasam.geometry.rle import decode_mask
 
 # COCO's sizes, by pixels of the true mask.
 SIZES = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, math.inf))
@@ -89,7 +89,8 @@ def measure_all(records: Sequence[ObjectRecord], tolerances: Tolerances | None =
 
 def cut_out(record: ObjectRecord) -> tuple[Mask, Mask]:
     """Return prediction and truth, bool (h, w), cut to the box around both; 1 x 1 where both are empty."""
-    boxes = [rle_box(rle) for rle in (record.truth, record.mask) if rle is not None and rle_area(rle)]
+    boxes = [record.truth_box] if record.truth_area else []
+    boxes += [record.mask_box] if record.mask_area else []
     if not boxes:
         return np.zeros((1, 1), bool), np.zeros((1, 1), bool)
     corners = np.array(boxes)
@@ -104,7 +105,7 @@ def cut_out(record: ObjectRecord) -> tuple[Mask, Mask]:
 
 def size_of(record: ObjectRecord) -> str:
     """Return COCO's size of the true mask: small (below 32²), medium (to 96²), large; "empty" without a pixel."""
-    area = rle_area(record.truth)
+    area = record.truth_area
     if not area:
         return "empty"
     return next(name for name, low, high in SIZES if low <= area < high)

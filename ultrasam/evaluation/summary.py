@@ -87,17 +87,21 @@ def average_precision(records: Sequence[ObjectRecord], iou_type: str = "segm") -
         key = record.image_key
         height, width = record.truth["size"]
         images.setdefault(key, {"id": key, "height": height, "width": width})
-        truths.append({"image_id": key, "segmentation": record.truth, "bbox": xywh(record.truth_box)})
+        truths.append(
+            {"image_id": key, "segmentation": record.truth, "bbox": xywh(record.truth_box), "area": record.truth_area}
+        )
         if record.mask is not None:
             predictions.append(
                 {
                     "image_id": key,
                     "segmentation": record.mask,
                     "bbox": xywh(record.box),
+                    "area": record.mask_area,
                     "score": record.score,
                 }
             )
-    return coco_metrics(list(images.values()), truths, predictions, iou_type)
+    # Records hold masks that were checked when they were read or made here.
+    return coco_metrics(list(images.values()), truths, predictions, iou_type, measured=True)
 
 
 def xywh(box: Box) -> list[float]:
