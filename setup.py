@@ -22,7 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["ultrasam", "ultrasam.*", "data_prep", "data_prep.*"]),
-    package_data={"ultrasam": ["py.typed"], "data_prep": ["py.typed"]},
+    package_data={"ultrasam": ["py.typed", "reproduce/paper_tables.json"], "data_prep": ["py.typed"]},
     install_requires=requirements(),
     extras_require={
         "test": [

@@ -115,7 +115,7 @@ def run_block(block, folder):
 
 
 def some_slow(page):
-    marks = [pytest.mark.slow] if page.name in ("training.md", "testing.md") else []
+    marks = [pytest.mark.slow] if page.name in ("training.md", "testing.md", "evaluation.md") else []
     return pytest.param(page, marks=marks, id=page.relative_to(ROOT).as_posix())
 
 

@@ -72,6 +72,22 @@ def set_prompt(cfg: Config, prompt: str) -> None:
         leaf["prompt"] = prompt
 
 
+def check_prompts(cfg: Config) -> None:
+    """Refuse prompts that the weights of a configuration never saw (its ``supported_prompts``).
+
+    Raises:
+        ConfigError: The prompt of a test data set is none of them.
+    """
+    supported = cfg.get("supported_prompts")
+    for leaf in leaf_datasets(cfg.test_dataloader.dataset):
+        kind = "point" if leaf.get("prompt") == "centroid" else leaf.get("prompt")
+        if supported is not None and kind not in supported:
+            raise ConfigError(
+                f"{cfg.filename} was asked for {kind} prompts, but its weights take {' and '.join(supported)} "
+                f"only; test with --prompt {supported[0]}"
+            )
+
+
 def dataset_slug(leaf: Mapping[str, Any]) -> str | None:
     """Return the data set named by an annotation file (``test.bus_bra.agnostic.json``), or None."""
     match = re.fullmatch(
@@ -141,6 +157,7 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
         select_datasets(cfg, arguments.datasets)
     if arguments.prompt:
         set_prompt(cfg, arguments.prompt)
+    check_prompts(cfg)
     if arguments.both_orders:
         cfg.model.compare_mask_orders = True
     if arguments.show_dir:
