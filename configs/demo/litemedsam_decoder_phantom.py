@@ -11,12 +11,14 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-iterations = 360
+iterations = 270
 
 model = dict(
     passes=["single", "multi"],
     copy_single_mask_token=True,
     freeze=["image_encoder"],
+    # The neck and the last block adapt too; what the frozen stages give is kept on disk.
+    trained_stages=2,
     cache_dir="work_dirs/embeddings",
     loss=dict(iou_targets="all"),
 )
@@ -28,7 +30,9 @@ train_pipeline = [
     dict(type="PackPrompted"),
 ]
 train_dataloader = dict(batch_size=3, dataset=dict(pipeline=train_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4), paramwise_cfg=dict(custom_keys={"sam.image_encoder": dict(lr_mult=0.3)})
+)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=20),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=20, end=iterations, eta_min=1e-6),

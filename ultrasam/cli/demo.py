@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0, or the status of the phase that failed."""
     parser = argparse.ArgumentParser(prog="ultrasam demo", description="Make, train, test and draw the phantom.")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/demo"), help="folder to write")
-    parser.add_argument("--images", type=int, default=400, help="images of the phantom")
+    parser.add_argument("--images", type=int, default=360, help="images of the phantom")
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantom and of the training")
     parser.add_argument("--config", default=CONFIG, help="configuration to train")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="passed on to train and test")
