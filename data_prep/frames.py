@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from data_prep.records import OneFile
 from ultrasam.errors import DataError
 from ultrasam.io.images import read_image
 from ultrasam.io.video import read_video
@@ -22,7 +23,7 @@ Flips = tuple[bool, bool]
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class ImageFile(OneFile):
     """A raw file that holds one image.
 
     Attributes:
@@ -30,13 +31,7 @@ class ImageFile:
         turn: clockwise turns by 90 degrees that make it upright.
     """
 
-    path: Path
     turn: int = 0
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     @property
     def copied(self) -> Path | None:
@@ -49,7 +44,7 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class VolumeFrame:
+class VolumeFrame(OneFile):
     """One frame of a volume or cine (MHA, MHD, NIfTI, NPY).
 
     Attributes:
@@ -59,16 +54,10 @@ class VolumeFrame:
         flips: see `Flips`; image and labels must have the same.
     """
 
-    path: Path
     index: int
     view: View = "file"
     flips: Flips = (False, False)
     copied: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self) -> np.ndarray:
         """Return the frame, uint8 H x W x 3 RGB; other types are scaled by the extremes of the whole volume."""
@@ -81,7 +70,7 @@ class VolumeFrame:
 
 
 @dataclass(frozen=True)
-class VideoFrame:
+class VideoFrame(OneFile):
     """One frame of a video file (AVI, MP4).
 
     Attributes:
@@ -89,14 +78,8 @@ class VideoFrame:
         index: number of the frame, from 0.
     """
 
-    path: Path
     index: int
     copied: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self) -> np.ndarray:
         """Return the frame, uint8 H x W x 3 RGB."""

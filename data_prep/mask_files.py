@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.records import MaskSource
+from data_prep.records import MaskSource, OneFile
 from ultrasam.errors import DataError
 from ultrasam.io.images import Palette, read_mask, read_mask_colours
 
@@ -19,7 +19,7 @@ NORMAL = "normal"
 
 
 @dataclass(frozen=True)
-class BinaryMask:
+class BinaryMask(OneFile):
     """A mask file that holds background 0 and one foreground value, 1 or 255.
 
     Attributes:
@@ -29,14 +29,8 @@ class BinaryMask:
             for show.
     """
 
-    path: Path
     category: str
     palette: Palette = "grey"
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the foreground as one bool height x width mask; DataError for any third value."""
@@ -44,7 +38,7 @@ class BinaryMask:
 
 
 @dataclass(frozen=True)
-class LabelMask:
+class LabelMask(OneFile):
     """A mask file whose values name categories; 0 is background.
 
     Attributes:
@@ -53,14 +47,8 @@ class LabelMask:
         ignored: further values that mean background.
     """
 
-    path: Path
     categories: Mapping[int, str]
     ignored: tuple[int, ...] = ()
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per value present, by value; DataError for unknown values."""
@@ -77,7 +65,7 @@ class LabelMask:
 
 
 @dataclass(frozen=True)
-class ThresholdMask:
+class ThresholdMask(OneFile):
     """A grey mask file with soft or compressed borders (JPEG, anti-aliased): foreground is above a threshold.
 
     Attributes:
@@ -89,17 +77,11 @@ class ThresholdMask:
         soft: largest share of pixels from 64 to 192; more means that the file is not a mask.
     """
 
-    path: Path
     category: str
     threshold: int = 127
     resize: bool = False
     turn: int = 0
     soft: float = 0.2
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the foreground as one bool height x width mask."""
@@ -115,7 +97,7 @@ class ThresholdMask:
 
 
 @dataclass(frozen=True)
-class ColourMask:
+class ColourMask(OneFile):
     """A mask file painted in colours; every pixel takes the nearest colour of the table.
 
     Attributes:
@@ -127,17 +109,11 @@ class ColourMask:
         resize: as in `ThresholdMask`.
     """
 
-    path: Path
     colours: Mapping[str, Colour]
     background: tuple[Colour, ...] = ((0, 0, 0),)
     tolerance: int = 0
     strays: float = 0.0
     resize: bool = False
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per category present, in the order of the table."""
@@ -162,7 +138,7 @@ class ColourMask:
 
 
 @dataclass(frozen=True)
-class GreyMask:
+class GreyMask(OneFile):
     """A mask file whose grey levels name categories, with soft borders: every pixel takes the nearest level.
 
     Attributes:
@@ -173,16 +149,10 @@ class GreyMask:
         resize: as in `ThresholdMask`.
     """
 
-    path: Path
     levels: Mapping[str, int]
     tolerance: int = 10
     strays: float = 0.1
     resize: bool = False
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per category present, in the order of the levels."""
@@ -200,7 +170,7 @@ class GreyMask:
 
 
 @dataclass(frozen=True)
-class OutlineMask:
+class OutlineMask(OneFile):
     """A mask file that holds a thin ellipse outline on black (HC18).
 
     The ellipse is fitted to the outline and filled, so that an outline that is broken or leaves the image is
@@ -212,14 +182,8 @@ class OutlineMask:
         agreement: an outline further (in pixels, mean) than this from its ellipse is refused.
     """
 
-    path: Path
     category: str
     agreement: float = 3.0
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the inside with the outline as one bool height x width mask; none for an empty file."""
@@ -242,7 +206,7 @@ class OutlineMask:
 
 
 @dataclass(frozen=True)
-class PaintedMask:
+class PaintedMask(OneFile):
     """A mask file in which every pixel that is not black belongs to one object, whatever its colour.
 
     Attributes:
@@ -251,14 +215,8 @@ class PaintedMask:
         colours: RGB values that the object may have.
     """
 
-    path: Path
     category: str
     colours: tuple[Colour, ...]
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the object as one bool height x width mask; DataError for a colour that is not in the list."""

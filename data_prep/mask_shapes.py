@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from data_prep.frames import Flips, View, flipped, pick, volume
+from data_prep.records import OneFile
 from ultrasam.errors import DataError
 from ultrasam.geometry.rle import decode_mask, decode_segmentation
 
@@ -18,7 +18,7 @@ Vertices = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
-class Polygons:
+class Polygons(OneFile):
     """Polygons of an annotation table or file, each an object of its own.
 
     Attributes:
@@ -29,15 +29,9 @@ class Polygons:
             annotation tools do, vertices rounded to the nearest pixel.
     """
 
-    path: Path
     shapes: tuple[tuple[str, Vertices], ...]
     where: str = ""
     coco: bool = False
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per polygon; parts outside the image are cut off."""
@@ -67,7 +61,7 @@ class Polygons:
 
 
 @dataclass(frozen=True)
-class CocoShape:
+class CocoShape(OneFile):
     """One COCO ``segmentation`` (polygons or RLE) of a published annotation file.
 
     Attributes:
@@ -77,15 +71,9 @@ class CocoShape:
         where: what to call it in messages.
     """
 
-    path: Path
     category: str
     segmentation: Any
     where: str = ""
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return its bool height x width mask; the polygons of one segmentation are one mask."""
@@ -94,7 +82,7 @@ class CocoShape:
 
 
 @dataclass(frozen=True)
-class VolumeLabels:
+class VolumeLabels(OneFile):
     """One frame of a label volume.
 
     Attributes:
@@ -107,18 +95,12 @@ class VolumeLabels:
         flips: as those of the image.
     """
 
-    path: Path
     index: int
     categories: Mapping[int, str]
     ignored: tuple[int, ...] = ()
     channel: int | None = None
     view: View = "file"
     flips: Flips = (False, False)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per value present, by value; DataError for unknown values."""

@@ -37,6 +37,22 @@ class MaskSource(Protocol):
 
 
 @dataclass(frozen=True)
+class OneFile:
+    """Base of the sources that read one file.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: Path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file read."""
+        return (self.path,)
+
+
+@dataclass(frozen=True)
 class MaskRules:
     """How raw masks become objects.
 

@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.frames import Flips, flipped, label_volume, labelled_frames, pick, volume
 from data_prep.listing import find_files
 from data_prep.mask_shapes import VolumeLabels
-from data_prep.records import Converter, DatasetInfo, Record
+from data_prep.records import Converter, DatasetInfo, OneFile, Record
 from ultrasam.errors import DataError
 
 INFO = DatasetInfo(
@@ -34,7 +34,7 @@ _FLIPS: Flips = (True, True)
 
 
 @dataclass(frozen=True)
-class UnitFrame:
+class UnitFrame(OneFile):
     """One frame of an array of intensities from 0 to 1.
 
     The scale is known, so a dark scan stays dark: stretching it to its own extremes would change it.
@@ -45,15 +45,9 @@ class UnitFrame:
         frames: number of frames of the labels; None where it is not known.
     """
 
-    path: Path
     index: int
     frames: int | None
     copied: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self) -> np.ndarray:
         """Return the frame, upright, uint8 H x W x 3 RGB."""

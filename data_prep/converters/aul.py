@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.frames import ImageFile
 from data_prep.listing import find_pair, numbered
 from data_prep.mask_shapes import Polygons
-from data_prep.records import Converter, DatasetInfo, MaskRules, MaskSource, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, MaskSource, OneFile, Record
 from ultrasam.errors import DataError
 from ultrasam.io.files import read_bytes
 
@@ -40,7 +40,7 @@ _WITHOUT_LIVER = (374,)
 
 
 @dataclass(frozen=True)
-class PolygonFile:
+class PolygonFile(OneFile):
     """A JSON file that holds the vertices [[x, y], ...] of one polygon.
 
     Attributes:
@@ -48,13 +48,7 @@ class PolygonFile:
         category: name of the category inside.
     """
 
-    path: Path
     category: str
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the inside with its border as one bool height x width mask."""

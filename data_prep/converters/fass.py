@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.frames import ImageFile
 from data_prep.listing import by_stem, find_folders
-from data_prep.records import Converter, DatasetInfo, Record
+from data_prep.records import Converter, DatasetInfo, OneFile, Record
 from data_prep.restricted_pickle import read_pickled_dict
 from ultrasam.errors import DataError
 
@@ -33,19 +33,12 @@ _NAME = re.compile(r"(?P<patient>P\w+?)_IMG\w+")
 
 
 @dataclass(frozen=True)
-class StructureArrays:
+class StructureArrays(OneFile):
     """The masks under ``structures`` of a pickled dictionary; they may overlap.
 
     Attributes:
         path: the .npy file.
     """
-
-    path: Path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per structure present, by name."""

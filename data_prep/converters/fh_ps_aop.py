@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.frames import volume
 from data_prep.listing import by_stem, find_folders, paired
 from data_prep.mask_shapes import VolumeLabels
-from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, OneFile, Record
 from ultrasam.errors import DataError
 from ultrasam.io.volumes import frames_to_uint8
 
@@ -36,20 +36,14 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True)
-class EqualPlanes:
+class EqualPlanes(OneFile):
     """A file that holds one grey image as three equal planes, or as one.
 
     Attributes:
         path: the file.
     """
 
-    path: Path
     copied: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self) -> np.ndarray:
         """Return the image, uint8 H x W x 3 RGB."""

@@ -13,7 +13,7 @@ from data_prep.frames import ImageFile
 from data_prep.listing import match_files
 from data_prep.mask_files import CheckedMask
 from data_prep.masks import components
-from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, OneFile, Record
 from ultrasam.errors import DataError
 from ultrasam.io.images import read_mask
 
@@ -45,7 +45,7 @@ _FOLDERS = {
 
 
 @dataclass(frozen=True)
-class LesionLevels:
+class LesionLevels(OneFile):
     """A label file with one grey level per lesion; the level of most of its pixels is that of the lesion.
 
     Read pixel by pixel, the soft border of a white (malignant) lesion would be a grey (benign) ring around it.
@@ -57,15 +57,9 @@ class LesionLevels:
         foreign: largest share at the other level, which a border passes and a second lesion has.
     """
 
-    path: Path
     tolerance: int = 10
     agreement: float = 0.4
     foreign: float = 0.1
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per lesion, by first pixel in row order."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.mask_files import two_valued
-from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, OneFile, Record
 from data_prep.sources import find_one
 from data_prep.tables import read_csv
 from ultrasam.errors import DataError
@@ -38,7 +38,7 @@ _PATHOLOGY = {"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignan
 
 
 @dataclass(frozen=True)
-class Hdf5Frame:
+class Hdf5Frame(OneFile):
     """One frame of the ``image`` array.
 
     Attributes:
@@ -46,14 +46,8 @@ class Hdf5Frame:
         index: row of its arrays, from 0.
     """
 
-    path: Path
     index: int
     copied: Path | None = None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self) -> np.ndarray:
         """Return the frame, uint8 H x W x 3 RGB; DataError for other depths, which would need a scale."""
@@ -66,7 +60,7 @@ class Hdf5Frame:
 
 
 @dataclass(frozen=True)
-class Hdf5Mask:
+class Hdf5Mask(OneFile):
     """One frame of the ``mask`` array: 0 and 255.
 
     Attributes:
@@ -74,13 +68,7 @@ class Hdf5Mask:
         index: row of its arrays, from 0.
     """
 
-    path: Path
     index: int
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return the nodule as one bool height x width mask; DataError for any third value."""

@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.frames import ImageFile
 from data_prep.listing import files_below
 from data_prep.mask_shapes import Polygons, Vertices
-from data_prep.records import Converter, DatasetInfo, MaskRules, Record
+from data_prep.records import Converter, DatasetInfo, MaskRules, OneFile, Record
 from ultrasam.errors import DataError
 from ultrasam.io.files import read_bytes
 
@@ -41,19 +41,12 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True)
-class LabelMe:
+class LabelMe(OneFile):
     """The polygons of a LabelMe file, each an object of its own; they may overlap.
 
     Attributes:
         path: the JSON file, in UTF-8 or GBK.
     """
-
-    path: Path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The one file read."""
-        return (self.path,)
 
     def read(self, height: int, width: int) -> list[tuple[str, np.ndarray]]:
         """Return one bool height x width mask per polygon, in the order of the file."""

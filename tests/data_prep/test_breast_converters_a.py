@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from converting import run, save
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from data_prep.converters import buid, bus_uc, busi, stu_hospital
-from data_prep.pipeline import convert
-from data_prep.records import Converter
+from data_prep.catalogue import find_converter
 from ultrasam.errors import DataError
-
-
-def run(converter: Converter, source: Path, out: Path, **options: bool) -> tuple[dict[str, dict], dict]:
-    """Convert; return the image records by key, each with its ``objects`` (category, bool mask), and the manifest."""
-    manifest = convert(converter, source, out, workers=1, **options)
-    slug, images = converter.info.slug, {}
-    for split in ("train", "val", "test"):
-        path = out / slug / f"annotations/{split}.{slug}.json"
-        if not path.is_file():
-            continue
-        document = json.loads(path.read_text())
-        names = {item["id"]: item["name"] for item in document["categories"]}
-        assert list(names.values()) == list(converter.info.categories)
-        for image in document["images"]:
-            assert (out / image["file_name"]).is_file()
-            images[Path(image["file_name"]).stem] = image | {"objects": [
-                (names[item["category_id"]], coco_mask.decode(item["segmentation"]).astype(bool))
-                for item in document["annotations"] if item["image_id"] == image["id"]]}
-    return images, manifest
-
-
-def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: int) -> None:
-    """Write an image file, its folder too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path, **options)
 
 
 def noise(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -85,7 +56,7 @@ def busi_raw(tmp_path: Path) -> Path:
 
 
 def test_busi_lesions_of_several_files_and_normal_negatives(busi_raw, tmp_path):
-    images, manifest = run(busi.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, manifest = run("busi", tmp_path / "raw", tmp_path / "out")
     assert {key: image["class"] for key, image in images.items()} == {
         "benign_1": "benign", "benign_10": "benign", "malignant_1": "malignant", "normal_1": "normal"}
     assert same(images["benign_1"], box(5, 5), box(20, 30))
@@ -111,11 +82,11 @@ def test_busi_one_unfit_file_is_reported_and_nothing_else_is_lost(busi_raw, tmp_
     if mask is not None:
         save(busi_raw / name, mask)
     with pytest.raises(DataError, match="1 of 4 images could not be converted"):
-        run(busi.CONVERTER, tmp_path / "raw", tmp_path / "out")
+        run("busi", tmp_path / "raw", tmp_path / "out")
     message = capsys.readouterr().err
     assert words in message
     assert Path(name).name in message
-    images, manifest = run(busi.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, manifest = run("busi", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert len(images) == 3
     assert len(manifest["failures"]) == 1
 
@@ -123,14 +94,14 @@ def test_busi_one_unfit_file_is_reported_and_nothing_else_is_lost(busi_raw, tmp_
 def test_busi_two_copies_are_refused(busi_raw, tmp_path):
     shutil.copytree(busi_raw, tmp_path / "raw/copy")
     with pytest.raises(DataError, match=r"one file of each name was expected.*benign \(1\)"):
-        run(busi.CONVERTER, tmp_path / "raw", tmp_path / "out")
+        run("busi", tmp_path / "raw", tmp_path / "out")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     save(tmp_path / "raw/other.png", noise(1))
-    for converter in (busi.CONVERTER, buid.CONVERTER, bus_uc.CONVERTER, stu_hospital.CONVERTER):
+    for slug in ("busi", "buid", "bus_uc", "stu_hospital"):
         with pytest.raises(DataError, match=r"files like .* were expected, found none"):
-            run(converter, tmp_path / "raw", tmp_path / "out")
+            run(slug, tmp_path / "raw", tmp_path / "out")
 
 
 def test_stu_masks_are_of_other_sizes_and_soft(tmp_path):
@@ -146,13 +117,13 @@ def test_stu_masks_are_of_other_sizes_and_soft(tmp_path):
     save(raw / "mask_1.png", soft)
     save(raw / "mask_2.png", grey(box(3, 4, 9, 64, 64)))
     save(raw / "mask_10.png", grey(np.kron(box(30, 8, 20, 64, 64), np.ones((2, 2), bool))))
-    images, _ = run(stu_hospital.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("stu_hospital", tmp_path / "raw", tmp_path / "out")
     assert images.keys() == {"Test_Image_1", "Test_Image_2", "Test_Image_10"}
     assert same(images["Test_Image_1"], truth)
     assert same(images["Test_Image_2"], box(3, 4, 9, 64, 64))
     assert same(images["Test_Image_10"], box(30, 8, 20, 64, 64))
     assert all("class" not in image for image in images.values())
-    assert stu_hospital.INFO.application == "breast lesions"
+    assert find_converter("stu_hospital").info.application == "breast lesions"
 
 
 def test_stu_mask_of_another_shape_is_refused(tmp_path, capsys):
@@ -160,7 +131,7 @@ def test_stu_mask_of_another_shape_is_refused(tmp_path, capsys):
     for number, shape in ((1, (64, 64)), (2, (128, 64))):
         save(raw / f"Test_Image_{number}.png", noise(number, 64, 64))
         save(raw / f"mask_{number}.png", grey(box(9, 9, 20, *shape)))
-    images, _ = run(stu_hospital.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, _ = run("stu_hospital", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert images.keys() == {"Test_Image_1"}
     assert "mask_2.png: the mask is 64 x 128 pixels" in capsys.readouterr().err
 
@@ -177,7 +148,7 @@ def test_bus_uc_classes_share_names_and_the_folder_all_repeats_them(tmp_path):
     save(raw / "Malignant/masks/010.png", grey(np.kron(box(9, 12), np.ones((2, 2), bool))))
     save(raw / "Benign/images/02.png", noise(8))
     save(raw / "Benign/masks/02.png", grey(np.zeros((40, 48), bool)))
-    images, manifest = run(bus_uc.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, manifest = run("bus_uc", tmp_path / "raw", tmp_path / "out")
     assert {key: image["class"] for key, image in images.items()} == {
         "benign_01": "benign", "malignant_01": "malignant", "malignant_010": "malignant"}
     for key, image in images.items():
@@ -196,7 +167,7 @@ def test_bus_uc_damaged_and_missing_masks_are_reported(tmp_path, capsys):
         save(raw / f"masks/{stem}.png", grey(box(5, 5)))
     (raw / "masks/2.png").write_bytes(b"not an image")
     (raw / "masks/3.png").unlink()
-    images, manifest = run(bus_uc.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, manifest = run("bus_uc", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert images.keys() == {"benign_1"}
     assert [item["key"] for item in manifest["failures"]] == ["benign_2", "benign_3"]
     assert "masks/3.png: the file is not there" in capsys.readouterr().err
@@ -215,7 +186,7 @@ def test_buid_numbers_begin_again_and_drawn_images_are_not_used(tmp_path):
         save(base / f"{number} {label} Mask.tif", mask)
         truth[f"{label.lower()}_{number}"] = box(place, place)
     save(raw / "Benign/9 Benign Picture.bmp", noise(9), "RGB")
-    images, manifest = run(buid.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, manifest = run("buid", tmp_path / "raw", tmp_path / "out")
     assert manifest["unused_files"] == ["buid/Benign/9 Benign Picture.bmp"]
     assert images.keys() == truth.keys()
     for key, image in images.items():
@@ -232,7 +203,7 @@ def test_buid_a_lost_mask_is_reported(tmp_path, capsys):
     for number in (1, 2):
         save(raw / f"Benign/{number} Benign Image.bmp", noise(number), "RGB")
     save(raw / "Benign/2 Benign Mask.tif", grey(box(4, 4)))
-    images, _ = run(buid.CONVERTER, raw, tmp_path / "out", keep_going=True)
+    images, _ = run("buid", raw, tmp_path / "out", keep_going=True)
     assert images.keys() == {"benign_2"}
     assert "1 Benign Mask.tif: the file is not there" in capsys.readouterr().err
 
@@ -240,7 +211,7 @@ def test_buid_a_lost_mask_is_reported(tmp_path, capsys):
 @pytest.mark.shared
 def test_real_busi(shared, tmp_path):
     source = shared / "data/busi"
-    images, manifest = run(busi.CONVERTER, source, tmp_path, keep_going=True)
+    images, manifest = run("busi", source, tmp_path, keep_going=True)
     (failure,) = manifest["failures"]
     assert failure["key"] == "benign_4"
     assert "benign (4)_mask_1.png: the mask is 555 x 465" in failure["reason"]
@@ -261,7 +232,7 @@ def test_real_busi(shared, tmp_path):
 @pytest.mark.shared
 def test_real_stu_hospital(shared, tmp_path):
     source = shared / "data/stu_hospital"
-    images, manifest = run(stu_hospital.CONVERTER, source, tmp_path)
+    images, manifest = run("stu_hospital", source, tmp_path)
     assert (manifest["counts"]["images"], manifest["counts"]["masks"], manifest["counts"]["failed"]) == (42, 42, 0)
     assert manifest["changes"]["images_cropped"] == 0
     for key, image in images.items():
@@ -276,7 +247,7 @@ def test_real_bus_uc_as_jpeg(shared, tmp_path):
     source = shared / "data/bus_uc_jpg"
     for part in ("images", "masks"):
         shutil.copytree(source / "mini_test" / part, tmp_path / "raw/BUS_UC/Malignant" / part)
-    images, manifest = run(bus_uc.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, manifest = run("bus_uc", tmp_path / "raw", tmp_path / "out")
     assert (manifest["counts"]["images"], manifest["counts"]["masks"], manifest["counts"]["failed"]) == (20, 20, 0)
     rows = [line.split("\t") for line in (shared / "data/PAIRS.tsv").read_text().splitlines()]
     fractions = {Path(row[1]).stem: float(row[10]) for row in rows if row[0] == "bus_uc_jpg"}

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from converting import run, save
 from openpyxl import Workbook
-from PIL import Image
-from pycocotools import mask as coco_mask
 
-from data_prep.converters import breast_lesions_usg, bus_dataset_b, bus_uclm, s1
-from data_prep.pipeline import convert
-from data_prep.records import Converter
 from ultrasam.errors import DataError
 
 BENIGN, MALIGNANT = "benign_breast_lesion", "malignant_breast_lesion"
-
-
-def run(converter: Converter, source: Path, out: Path, **options: bool) -> tuple[dict[str, dict], dict]:
-    """Convert; return the image records by key, each with its ``objects`` (category, bool mask), and the manifest."""
-    manifest = convert(converter, source, out, workers=1, **options)
-    slug, images = converter.info.slug, {}
-    for split in ("train", "val", "test"):
-        path = out / slug / f"annotations/{split}.{slug}.json"
-        if not path.is_file():
-            continue
-        document = json.loads(path.read_text())
-        names = {item["id"]: item["name"] for item in document["categories"]}
-        assert list(names.values()) == list(converter.info.categories)
-        for image in document["images"]:
-            images[Path(image["file_name"]).stem] = image | {"objects": [
-                (names[item["category_id"]], coco_mask.decode(item["segmentation"]).astype(bool))
-                for item in document["annotations"] if item["image_id"] == image["id"]]}
-    return images, manifest
-
-
-def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
-    """Write an image file, its folder too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path)
 
 
 def sheet(path: Path, rows: list[tuple]) -> None:
@@ -89,7 +59,7 @@ def dataset_b(tmp_path: Path) -> Path:
 
 
 def test_dataset_b_classes_come_from_the_spreadsheet(dataset_b, tmp_path):
-    images, _ = run(bus_dataset_b.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("bus_dataset_b", tmp_path / "raw", tmp_path / "out")
     assert {key: image["class"] for key, image in images.items()} == {
         "000001": "benign", "000002": "malignant", "000010": "malignant"}
     for key, image in images.items():
@@ -100,7 +70,7 @@ def test_dataset_b_classes_come_from_the_spreadsheet(dataset_b, tmp_path):
 
 def test_dataset_b_without_the_spreadsheet_has_no_classes(dataset_b, tmp_path):
     (dataset_b / "DatasetB.xlsx").unlink()
-    images, _ = run(bus_dataset_b.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("bus_dataset_b", tmp_path / "raw", tmp_path / "out")
     assert len(images) == 3
     assert all("class" not in image and len(image["objects"]) == 1 for image in images.values())
 
@@ -109,7 +79,7 @@ def test_dataset_b_lost_files_and_empty_masks_are_reported(dataset_b, tmp_path):
     (dataset_b / "original/000001.png").unlink()
     (dataset_b / "GT/000001.png").unlink()
     save(dataset_b / "GT/000002.png", grey(np.zeros((40, 48), bool)))
-    images, manifest = run(bus_dataset_b.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, manifest = run("bus_dataset_b", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert images.keys() == {"000010"}
     reasons = {item["key"]: item["reason"] for item in manifest["failures"]}
     assert "BUS/GT/000001.png: the file is not there" in reasons["000001"]
@@ -126,13 +96,13 @@ def test_dataset_b_lost_files_and_empty_masks_are_reported(dataset_b, tmp_path):
 def test_dataset_b_faulty_spreadsheets_are_refused(dataset_b, tmp_path, rows, words):
     sheet(dataset_b / "DatasetB.xlsx", rows)
     with pytest.raises(DataError, match=words):
-        run(bus_dataset_b.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+        run("bus_dataset_b", tmp_path / "raw", tmp_path / "out", keep_going=True)
 
 
 def test_dataset_b_a_spreadsheet_that_is_none_is_named(dataset_b, tmp_path):
     (dataset_b / "DatasetB.xlsx").write_text("<html>")
     with pytest.raises(DataError, match=r"DatasetB.xlsx: a readable XLSX workbook was expected"):
-        run(bus_dataset_b.CONVERTER, tmp_path / "raw", tmp_path / "out")
+        run("bus_dataset_b", tmp_path / "raw", tmp_path / "out")
 
 
 def painted(**lesions: np.ndarray) -> np.ndarray:
@@ -163,7 +133,7 @@ def uclm(tmp_path: Path) -> Path:
 
 
 def test_uclm_red_is_malignant_and_patients_stay_together(uclm, tmp_path):
-    images, manifest = run(bus_uclm.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, manifest = run("bus_uclm", tmp_path / "raw", tmp_path / "out")
     assert same(images["ALWI_000"], (BENIGN, box(4, 4)))
     assert same(images["ALWI_001"])
     assert same(images["COPE_000"], (MALIGNANT, box(9, 20)))
@@ -178,7 +148,7 @@ def test_uclm_red_is_malignant_and_patients_stay_together(uclm, tmp_path):
 
 def test_uclm_without_the_table_has_no_classes(uclm, tmp_path):
     (uclm / "INFO.csv").unlink()
-    images, _ = run(bus_uclm.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("bus_uclm", tmp_path / "raw", tmp_path / "out")
     assert [len(images[key]["objects"]) for key in sorted(images)] == [1, 0, 1, 2]
     assert all("class" not in image for image in images.values())
 
@@ -193,7 +163,7 @@ def test_uclm_masks_that_do_not_fit_are_reported(uclm, tmp_path, capsys, name, p
     (uclm / f"masks/{name}.png").unlink()
     if parts is not None:
         save(uclm / f"masks/{name}.png", painted(**parts))
-    images, manifest = run(bus_uclm.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, manifest = run("bus_uclm", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert len(images) == 3
     (failure,) = manifest["failures"]
     assert failure["key"] == name
@@ -210,7 +180,7 @@ def test_uclm_faulty_tables_are_refused(uclm, tmp_path, old, new, words):
     table = uclm / "INFO.csv"
     table.write_text(table.read_text(encoding="utf-8-sig").replace(old, new))
     with pytest.raises(DataError, match=words):
-        run(bus_uclm.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+        run("bus_uclm", tmp_path / "raw", tmp_path / "out", keep_going=True)
 
 
 def s1_label(**lesions: np.ndarray) -> np.ndarray:
@@ -243,7 +213,7 @@ def s1_raw(tmp_path: Path) -> Path:
 
 
 def test_s1_numbers_begin_again_and_general_images_do_not_take_their_place(s1_raw, tmp_path):
-    images, _ = run(s1.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("s1", tmp_path / "raw", tmp_path / "out")
     assert {key: image["official_split"] for key, image in images.items()} == {
         "train_1": "train", "train_2": "train", "test_1": "test"}
     assert same(images["train_1"], (BENIGN, box(5, 5)), (MALIGNANT, box(25, 30)))
@@ -253,7 +223,7 @@ def test_s1_numbers_begin_again_and_general_images_do_not_take_their_place(s1_ra
 
 
 def test_s1_the_soft_border_of_a_malignant_lesion_is_not_a_benign_one(s1_raw, tmp_path):
-    images, _ = run(s1.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("s1", tmp_path / "raw", tmp_path / "out")
     assert same(images["train_2"], (MALIGNANT, box(9, 9, 18)))
 
 
@@ -265,7 +235,7 @@ def test_s1_the_soft_border_of_a_malignant_lesion_is_not_a_benign_one(s1_raw, tm
 ])
 def test_s1_labels_that_are_none_are_reported(s1_raw, tmp_path, label, words):
     save(s1_raw / "TrainingDataSet/Expanded-3-channel-Labels/1.png", label)
-    images, manifest = run(s1.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, manifest = run("s1", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert images.keys() == {"train_2", "test_1"}
     assert words in manifest["failures"][0]["reason"]
 
@@ -294,7 +264,7 @@ def breast(tmp_path: Path) -> Path:
 
 
 def test_breast_other_areas_are_no_cysts_and_normal_cases_are_negatives(breast, tmp_path):
-    images, _ = run(breast_lesions_usg.CONVERTER, tmp_path / "raw", tmp_path / "out")
+    images, _ = run("breast_lesions_usg", tmp_path / "raw", tmp_path / "out")
     assert {key: image["class"] for key, image in images.items()} == {
         "case001": "benign", "case002": "malignant", "case045": "normal"}
     assert same(images["case001"], ("breast_lesion", box(5, 5)))
@@ -310,7 +280,7 @@ def test_breast_other_areas_are_no_cysts_and_normal_cases_are_negatives(breast, 
 def test_breast_without_the_table_a_lost_mask_is_no_normal_case(breast, tmp_path, capsys):
     (tmp_path / "raw/BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx").unlink()
     (breast / "case001_tumor.png").unlink()
-    images, _ = run(breast_lesions_usg.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    images, _ = run("breast_lesions_usg", tmp_path / "raw", tmp_path / "out", keep_going=True)
     assert {key: image.get("class") for key, image in images.items()} == {"case002": None, "case045": "normal"}
     assert len(images["case002"]["objects"]) == 3
     assert "case001_tumor.png: the file is not there" in capsys.readouterr().err
@@ -320,7 +290,7 @@ def test_breast_without_the_table_a_lost_mask_is_no_normal_case(breast, tmp_path
     ("case002_other2.png", "case002"), ("case001.png", "case001"), ("case001_tumor.png", "case001")])
 def test_breast_files_that_the_table_lists_must_be_there(breast, tmp_path, name, key):
     (breast / name).unlink()
-    _, manifest = run(breast_lesions_usg.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+    _, manifest = run("breast_lesions_usg", tmp_path / "raw", tmp_path / "out", keep_going=True)
     (failure,) = manifest["failures"]
     assert failure["key"] == key
     assert f"{name}: the file is not there" in failure["reason"]
@@ -336,4 +306,4 @@ def test_breast_files_that_the_table_lists_must_be_there(breast, tmp_path, name,
 def test_breast_tables_that_do_not_fit_are_refused(breast, tmp_path, row, words):
     sheet(tmp_path / "raw/BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx", [HEADER, row, *ROWS[2:]])
     with pytest.raises(DataError, match=words):
-        run(breast_lesions_usg.CONVERTER, tmp_path / "raw", tmp_path / "out", keep_going=True)
+        run("breast_lesions_usg", tmp_path / "raw", tmp_path / "out", keep_going=True)

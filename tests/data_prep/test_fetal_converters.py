@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import SimpleITK
+from converting import block, converted, groups, noise, save
 from PIL import Image
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from data_prep.converters import kidney_us
 from data_prep.masks import apply_rules
-from data_prep.pipeline import convert
-from data_prep.splits import SplitPlan
 from ultrasam.errors import DataError
-
-Found = dict[str, tuple[dict[str, Any], list[tuple[str, np.ndarray]]]]
-
-
-def converted(slug: str, source: Path, out: Path, *, keep_going: bool = False) -> Found:
-    """Convert and return image record and (category, mask) pairs by image name."""
-    converter = importlib.import_module(f"data_prep.converters.{slug}").CONVERTER
-    assert converter.info.slug == slug
-    convert(converter, source, out, plan=SplitPlan(validation_fraction=0), workers=1, keep_going=keep_going)
-    document = json.loads((out / slug / f"annotations/train.{slug}.json").read_text())
-    names = {item["id"]: item["name"] for item in document["categories"]}
-    assert tuple(names.values()) == converter.info.categories
-    found: Found = {Path(image["file_name"]).stem: (image, []) for image in document["images"]}
-    keys = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
-    for item in document["annotations"]:
-        mask = coco_mask.decode(item["segmentation"]).astype(bool)
-        found[keys[item["image_id"]]][1].append((names[item["category_id"]], mask))
-    return found
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A bright picture, so that nothing counts as background."""
-    return np.random.default_rng(seed).integers(40, 256, (height, width), dtype=np.uint8)
-
-
-def write(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def block(height: int, width: int, top: int, left: int, down: int, across: int) -> np.ndarray:
-    mask = np.zeros((height, width), bool)
-    mask[top:top + down, left:left + across] = True
-    return mask
-
-
-def groups(found: Found) -> dict[str, str]:
-    return {key: image["group"].split("/", 1)[1] for key, (image, _) in found.items()}
-
 
 # HC18
 
@@ -81,12 +37,12 @@ def hc18(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     for number, (name, (centre, axes)) in enumerate(heads.items()):
         truth[name] = ellipse(120, 160, centre, axes)
         line = truth[name] & ~ellipse(120, 160, centre, (axes[0] - 2, axes[1] - 2))
-        write(source / f"training_set/training_set/{name}.png", noise(120, 160, number))
-        write(source / f"training_set/training_set/{name}_Annotation.png", line.astype(np.uint8) * 255)
+        save(source / f"training_set/training_set/{name}.png", noise(120, 160, number))
+        save(source / f"training_set/training_set/{name}_Annotation.png", line.astype(np.uint8) * 255)
         lines.append(f"{name}.png,0.1{number},{40 + number}.5")
     (source / "training_set_pixel_size_and_HC.csv").write_text("\n".join(lines) + "\n")
     # The test part counts from 000 again.
-    write(source / "test_set/test_set/000_HC.png", noise(120, 160, 99))
+    save(source / "test_set/test_set/000_HC.png", noise(120, 160, 99))
     return source, truth
 
 
@@ -163,11 +119,11 @@ def fast(tmp_path: Path) -> tuple[Path, np.ndarray]:
         (data / organ).mkdir(parents=True, exist_ok=True)
         (data / organ / f"{split}.txt").write_text(text)
         for number, stem in enumerate(stems):
-            write(data / f"{organ}/{organ}_image{number + 1}/image/{stem}.png", noise(60, 80, 9 * seed + number))
+            save(data / f"{organ}/{organ}_image{number + 1}/image/{stem}.png", noise(60, 80, 9 * seed + number))
             empty = stem == "0009"
-            write(data / f"{organ}/{organ}_mask/mask/{stem}{suffix}.png", np.zeros_like(soft) if empty else soft)
-    write(source / "Fast-U-Net/test_data/image/1576.png", noise(60, 80, 77))
-    write(source / "Fast-U-Net/test_data/mask/1576.png", soft)
+            save(data / f"{organ}/{organ}_mask/mask/{stem}{suffix}.png", np.zeros_like(soft) if empty else soft)
+    save(source / "Fast-U-Net/test_data/image/1576.png", noise(60, 80, 77))
+    save(source / "Fast-U-Net/test_data/mask/1576.png", soft)
     return source, mask
 
 
@@ -197,7 +153,7 @@ def test_fast_unet_accepts_a_second_copy_of_a_mask_but_not_another_one(fast, tmp
     second.parent.mkdir(parents=True)
     second.write_bytes(first.read_bytes())
     assert len(converted("fast_unet", source, tmp_path / "out")) == 6
-    write(second, ~mask)
+    save(second, ~mask)
     with pytest.raises(DataError, match="one mask of this name"):
         converted("fast_unet", source, tmp_path / "out")
 
@@ -278,7 +234,7 @@ def fass(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
              "artery": block(40, 50, 30, 3, 4, 4) | block(40, 50, 30, 40, 5, 4), "stomach": np.zeros((40, 50), bool)}
     for number, stem in enumerate(("P01_IMG1", "P01_IMG2", "P12_IMG1")):
         pixels = noise(40, 50, number)
-        write(folder / f"IMAGES/{stem}.png", pixels if number else np.dstack([pixels] * 3))
+        save(folder / f"IMAGES/{stem}.png", pixels if number else np.dstack([pixels] * 3))
         save_fass(folder, stem, {name: mask.astype(np.uint8) for name, mask in masks.items()}, pixels)
     return folder, masks
 
@@ -337,11 +293,11 @@ def abdomen(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     for name, mask in organs.items():
         painted[mask, :3] = colours[name]
     for side in ("train", "test"):
-        write(folder / f"RUS/images/{side}/001.jpg", noise(40, 50, len(side)))
-        write(folder / f"RUS/annotations/{side}/001.png", painted if side == "train" else painted[..., :3])
-        write(folder / f"RUS/images/{side}/002.jpg", noise(40, 50, 7 + len(side)))
-        write(folder / f"AUS/images/{side}/003.png", noise(40, 50))
-        write(folder / f"AUS/annotations/{side}/003.png", painted)
+        save(folder / f"RUS/images/{side}/001.jpg", noise(40, 50, len(side)))
+        save(folder / f"RUS/annotations/{side}/001.png", painted if side == "train" else painted[..., :3])
+        save(folder / f"RUS/images/{side}/002.jpg", noise(40, 50, 7 + len(side)))
+        save(folder / f"AUS/images/{side}/003.png", noise(40, 50))
+        save(folder / f"AUS/annotations/{side}/003.png", painted)
     return folder, organs
 
 
@@ -365,7 +321,7 @@ def test_abdomen_us_stops_at_colours_that_are_not_in_the_table(abdomen, tmp_path
     folder, _ = abdomen
     painted = np.array(Image.open(folder / "RUS/annotations/test/001.png"))
     painted[35, 3] = (0, 100, 200)
-    write(folder / "RUS/annotations/test/001.png", painted)
+    save(folder / "RUS/annotations/test/001.png", painted)
     (folder / "RUS/images/train/001.jpg").unlink()
     with pytest.raises(DataError, match="2 of 2 images"):
         converted("abdomen_us", folder, tmp_path / "out")
@@ -403,8 +359,8 @@ def kidney(tmp_path: Path) -> Path:
     # The second rater drew something else.
     kidney_table(source / "kidneyUS/labels/reviewed_labels_2.csv", [(name, INNER, "Capsule") for name in names])
     for number, name in enumerate({name for name, _, _ in rows}):
-        write(source / f"images/{name}", noise(40, 50, number))
-        write(source / f"kidneyUS/labels/reviewed_masks_1/capsule/{name}", np.ones((40, 50), np.uint8))
+        save(source / f"images/{name}", noise(40, 50, number))
+        save(source / f"kidneyUS/labels/reviewed_masks_1/capsule/{name}", np.ones((40, 50), np.uint8))
     return source
 
 
@@ -429,7 +385,7 @@ def test_kidney_us_without_images_says_what_is_missing_and_where_to_get_it(kidne
 
 
 def test_kidney_us_refuses_two_releases_and_other_shapes(kidney, tmp_path):
-    write(kidney / "newer/1_IM-0001-0059_anon.png", noise(40, 50))
+    save(kidney / "newer/1_IM-0001-0059_anon.png", noise(40, 50))
     with pytest.raises(DataError, match="keep one release"):
         converted("kidney_us", kidney, tmp_path / "out")
     (kidney / "newer/1_IM-0001-0059_anon.png").unlink()
@@ -454,7 +410,7 @@ def test_kidney_us_real_polygons_are_the_published_masks(shared, tmp_path):
     (tmp_path / "labels/reviewed_labels_1.csv").symlink_to((real / "reviewed_labels_1.csv").resolve())
     truth = {path.stem: np.array(Image.open(path)) for path in (real / "reviewed_masks_1/capsule").iterdir()}
     for stem in truth:
-        write(tmp_path / f"images/{stem}.png", np.zeros((1, 1), np.uint8))
+        save(tmp_path / f"images/{stem}.png", np.zeros((1, 1), np.uint8))
     everything = list(kidney_us.records(tmp_path))
     assert len(everything) == 534
     records = {record.key: record for record in everything if record.masks}

@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from converting import block, converted, groups, noise, save
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from data_prep.pipeline import convert
-from data_prep.splits import SplitPlan
 from ultrasam.errors import DataError
-
-Found = dict[str, tuple[dict[str, Any], list[tuple[str, np.ndarray]]]]
-
-
-def converted(slug: str, source: Path, out: Path, *, keep_going: bool = False) -> Found:
-    """Convert and return image record and (category, mask) pairs by image name."""
-    converter = importlib.import_module(f"data_prep.converters.{slug}").CONVERTER
-    assert converter.info.slug == slug
-    convert(converter, source, out, plan=SplitPlan(validation_fraction=0), workers=1, keep_going=keep_going)
-    document = json.loads((out / slug / f"annotations/train.{slug}.json").read_text())
-    names = {item["id"]: item["name"] for item in document["categories"]}
-    assert tuple(names.values()) == converter.info.categories
-    found: Found = {Path(image["file_name"]).stem: (image, []) for image in document["images"]}
-    keys = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
-    for item in document["annotations"]:
-        mask = coco_mask.decode(item["segmentation"]).astype(bool)
-        found[keys[item["image_id"]]][1].append((names[item["category_id"]], mask))
-    return found
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A bright picture, so that nothing counts as background."""
-    return np.random.default_rng(seed).integers(40, 256, (height, width), dtype=np.uint8)
-
-
-def write(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def block(height: int, width: int, top: int, left: int, down: int, across: int) -> np.ndarray:
-    mask = np.zeros((height, width), bool)
-    mask[top:top + down, left:left + across] = True
-    return mask
 
 
 def white(mask: np.ndarray) -> np.ndarray:
     return mask.astype(np.uint8) * 255
-
-
-def groups(found: Found) -> dict[str, str]:
-    return {key: image["group"].split("/", 1)[1] for key, (image, _) in found.items()}
 
 
 # ASUS
@@ -127,8 +84,8 @@ def test_ccaui_groups_the_frames_of_an_examination(tmp_path, capsys):
     mask = block(40, 50, 10, 12, 9, 11)
     names = ["202201121748100022VAS_slice_1069", "202201121748100022VAS_slice_24", "202201121806070027VAS_slice_24"]
     for number, name in enumerate(names):
-        write(folder / f"US images/{name}.png", np.dstack([noise(40, 50, number)] * 3))
-        write(folder / f"Expert mask images/{name}.png", white(mask))
+        save(folder / f"US images/{name}.png", np.dstack([noise(40, 50, number)] * 3))
+        save(folder / f"Expert mask images/{name}.png", white(mask))
     found = converted("ccaui", tmp_path / "raw", tmp_path / "out")
     assert groups(found) == {name: name.split("_")[0] for name in names}
     assert [found[name][0]["frame"] for name in names] == [1069, 24, 24]
@@ -165,19 +122,19 @@ def fallmud(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     for source, stems in (("NeilCronin", ["img_00049", "img_00050"]), ("RyanCunningham", ["img_00049"])):
         suffix = "tif" if source == "NeilCronin" else "png"
         for number, stem in enumerate(stems):
-            write(folder / f"{source}/images/{stem}.{suffix}", noise(40, 60, number))
+            save(folder / f"{source}/images/{stem}.{suffix}", noise(40, 60, number))
             soft = white(fibres)
             soft[36:38, 2:4] = 200
-            write(folder / f"{source}/fascicle_masks/{stem}.{suffix}", soft)
+            save(folder / f"{source}/fascicle_masks/{stem}.{suffix}", soft)
             lying = np.rot90(white(bands)) if source == "RyanCunningham" else white(bands)
-            write(folder / f"{source}/aponeurosis_masks/{stem}.png", lying)
+            save(folder / f"{source}/aponeurosis_masks/{stem}.png", lying)
     return folder, bands, fibres
 
 
 def test_fallmud_has_fascicles_and_stands_turned_masks_up(fallmud, tmp_path, capsys):
     folder, bands, fibres = fallmud
-    write(folder / "RyanCunningham/images/img_00051.png", noise(40, 60))
-    write(folder / "RyanCunningham/aponeurosis_masks/img_00051.png", np.rot90(white(bands)))
+    save(folder / "RyanCunningham/images/img_00051.png", noise(40, 60))
+    save(folder / "RyanCunningham/aponeurosis_masks/img_00051.png", np.rot90(white(bands)))
     found = converted("fallmud", folder.parent, tmp_path / "out")
     # Blocks of 50 numbers of one laboratory; the image with one kind of mask is left out.
     assert groups(found) == {"NeilCronin_img_00049": "NeilCronin_000", "NeilCronin_img_00050": "NeilCronin_001",
@@ -194,16 +151,16 @@ def test_fallmud_turns_square_masks_as_the_others_of_their_folder(fallmud, tmp_p
     folder, _, fibres = fallmud
     band = block(40, 40, 4, 3, 5, 30)
     for source in ("NeilCronin", "RyanCunningham"):
-        write(folder / f"{source}/images/img_00007.png", noise(40, 40))
-        write(folder / f"{source}/fascicle_masks/img_00007.png", white(fibres[:, :40]))
+        save(folder / f"{source}/images/img_00007.png", noise(40, 40))
+        save(folder / f"{source}/fascicle_masks/img_00007.png", white(fibres[:, :40]))
         lying = np.rot90(white(band)) if source == "RyanCunningham" else white(band)
-        write(folder / f"{source}/aponeurosis_masks/img_00007.png", lying)
+        save(folder / f"{source}/aponeurosis_masks/img_00007.png", lying)
     found = converted("fallmud", folder, tmp_path / "out")
     for source in ("NeilCronin", "RyanCunningham"):
         np.testing.assert_array_equal(found[f"{source}_img_00007"][1][0][1], band)
-    upright = write(folder / "RyanCunningham/aponeurosis_masks/img_00052.png", white(np.zeros((40, 60), bool)))
+    upright = save(folder / "RyanCunningham/aponeurosis_masks/img_00052.png", white(np.zeros((40, 60), bool)))
     for kind in ("images", "fascicle_masks"):
-        write(folder / f"RyanCunningham/{kind}/img_00052.png", noise(40, 60) if kind == "images" else white(fibres))
+        save(folder / f"RyanCunningham/{kind}/img_00052.png", noise(40, 60) if kind == "images" else white(fibres))
     with pytest.raises(DataError, match="cannot be told whether the square ones are turned"):
         converted("fallmud", folder, tmp_path / "out")
     upright.unlink()
@@ -219,8 +176,8 @@ def test_luss_phantom_names_on_both_sides_are_two_images_of_one_clip(tmp_path, c
         labels[6 * value:6 * value + 3, 5:35] = value
     labels[2, 50:53] = 4
     for number, (side, name) in enumerate((("train", "clip 1-F12"), ("test", "clip 1-F12"), ("test", "clip 2-F3"))):
-        write(folder / f"{side}/images/{name}.png", noise(40, 60, number))
-        write(folder / f"{side}/masks/{name}.png", labels if side == "train" else labels[:, ::-1])
+        save(folder / f"{side}/images/{name}.png", noise(40, 60, number))
+        save(folder / f"{side}/masks/{name}.png", labels if side == "train" else labels[:, ::-1])
     found = converted("luss_phantom", tmp_path / "raw", tmp_path / "out")
     assert groups(found) == {"train_clip-1-F12": "clip 1", "test_clip-1-F12": "clip 1", "test_clip-2-F3": "clip 2"}
     for key, (image, masks) in found.items():
@@ -231,7 +188,7 @@ def test_luss_phantom_names_on_both_sides_are_two_images_of_one_clip(tmp_path, c
             truth = block(40, 60, 6 * value, 5, 3, 30)
             np.testing.assert_array_equal(mask, truth if side == "train" else truth[:, ::-1])
     labels[0, 0] = 6
-    write(folder / "train/masks/clip 1-F12.png", labels)
+    save(folder / "train/masks/clip 1-F12.png", labels)
     with pytest.raises(DataError, match="1 of 3 images"):
         converted("luss_phantom", tmp_path / "raw", tmp_path / "out")
     assert "found also 6" in capsys.readouterr().err
@@ -248,12 +205,12 @@ def test_stmus_nda_keeps_equal_names_of_different_muscles_apart(tmp_path, capsys
     for number, (place, stems) in enumerate(names.items()):
         for stem in stems:
             masks[place, stem] = block(40, 50, 3 + number, 5, 12, 20 + number)
-            write(folder / f"{place}/Images/{stem}.png", noise(40, 50, number))
+            save(folder / f"{place}/Images/{stem}.png", noise(40, 50, number))
             empty = stem == "0021_1"
-            write(folder / f"{place}/Masks/{stem}.png", white(masks[place, stem] & (not empty)))
+            save(folder / f"{place}/Masks/{stem}.png", white(masks[place, stem] & (not empty)))
     for side, stem in (("train", "0012_1"), ("val", "0013_1"), ("test", "0020_1")):
-        write(folder / f"Segmentation_models/data/MuscleCNN/{side}/{stem}.png", noise(40, 50))
-        write(folder / f"Segmentation_models/data/MuscleCNN/{side}annot/{stem}.png", np.zeros((40, 50), np.uint8))
+        save(folder / f"Segmentation_models/data/MuscleCNN/{side}/{stem}.png", noise(40, 50))
+        save(folder / f"Segmentation_models/data/MuscleCNN/{side}annot/{stem}.png", np.zeros((40, 50), np.uint8))
     found = converted("stmus_nda", tmp_path / "raw", tmp_path / "out")
     muscles = {"BB": "biceps_brachii", "GM": "gastrocnemius_medialis", "TA": "tibialis_anterior"}
     assert len(found) == 5
@@ -295,9 +252,9 @@ def ubpd(tmp_path: Path) -> Path:
     pinyin = ["dongmai", "jingmai", "jirouzuzhi", "shenjing", "zhifang", "jizhu"]
     shapes = [(name, corners(5 * number + 2, 10, 5 * number + 8, 30)) for number, name in enumerate(pinyin)]
     for number, (stem, encoding) in enumerate((("12_a_1", "utf-8"), ("12_b_2", "gbk"), ("7_a_1", "utf-8-sig"))):
-        write(folder / f"JPEGImages/{stem}.jpg", noise(40, 50, number))
+        save(folder / f"JPEGImages/{stem}.jpg", noise(40, 50, number))
         labelme(folder / f"json_train/{stem}.json", shapes, encoding)
-    write(folder / "JPEGImages/99_hidden_1.jpg", noise(40, 50, 9))
+    save(folder / "JPEGImages/99_hidden_1.jpg", noise(40, 50, 9))
     return folder
 
 
@@ -352,9 +309,9 @@ def nerves(tmp_path: Path) -> tuple[Path, np.ndarray]:
         "2_1": (view(1, grain=7), False), "2_2": (view(3), True),
     }
     for name, (pixels, annotated) in frames.items():
-        write(folder / f"{name}.tif", pixels)
-        write(folder / f"{name}_mask.tif", white(mask & annotated))
-    write(folder.with_name("test") / "1.tif", view(8))
+        save(folder / f"{name}.tif", pixels)
+        save(folder / f"{name}_mask.tif", white(mask & annotated))
+    save(folder.with_name("test") / "1.tif", view(8))
     return folder, mask
 
 

@@ -10,8 +10,8 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from converting import load
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from data_prep.catalogue import find_converter
 from data_prep.listing import find_pair, numbered
@@ -55,20 +55,6 @@ def jpeg_mask(mask: np.ndarray) -> np.ndarray:
 def run(slug: str, source: Path, out: Path, *, keep_going: bool = False, fraction: float = 0.0) -> dict:
     plan = SplitPlan(validation_fraction=fraction)
     return convert(find_converter(slug), source, out, plan=plan, workers=1, keep_going=keep_going)
-
-
-def load(out: Path, slug: str) -> dict[str, dict]:
-    """Return the image records by name, each with its ``objects`` as (category, bool mask)."""
-    found: dict[str, dict] = {}
-    for path in sorted((out / slug / "annotations").glob(f"*.{slug}.json")):
-        document = json.loads(path.read_text())
-        names = {item["id"]: item["name"] for item in document["categories"]}
-        by_id = {image["id"]: image | {"objects": []} for image in document["images"]}
-        for item in document["annotations"]:
-            mask = coco_mask.decode(item["segmentation"]).astype(bool)
-            by_id[item["image_id"]]["objects"].append((names[item["category_id"]], mask))
-        found |= {Path(image["file_name"]).stem: image for image in by_id.values()}
-    return found
 
 
 def one_mask(image: dict) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,28 +10,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from converting import run_for_pixels as run
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from data_prep.catalogue import find_converter
-from data_prep.pipeline import convert
 from ultrasam.errors import DataError
-
-
-def run(slug: str, source: Path, out: Path, **options) -> tuple[dict, dict]:
-    """Convert; return by image name (record, pixels, [(category, mask)]), and the manifest."""
-    manifest = convert(find_converter(slug), source, out, workers=1, **options)
-    found = {}
-    for path in sorted((out / slug / "annotations").glob(f"*.{slug}.json")):
-        document = json.loads(path.read_text())
-        names = {item["id"]: item["name"] for item in document["categories"]}
-        for image in document["images"]:
-            masks = [(names[item["category_id"]], coco_mask.decode(item["segmentation"]).astype(bool))
-                     for item in document["annotations"] if item["image_id"] == image["id"]]
-            pixels = np.array(Image.open(out / image["file_name"]))
-            found[Path(image["file_name"]).stem] = image, pixels, masks
-    return found, manifest
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
