@@ -216,12 +216,13 @@ def test_files_that_are_no_weights_get_one_clear_sentence(tmp_path: Path) -> Non
         assert "\n" not in text
 
 
-@pytest.mark.parametrize("cut", range(0, 1800, 61))
-def test_every_truncation_is_refused(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize("share", range(30))
+def test_every_truncation_is_refused(tmp_path: Path, share: int) -> None:
     data = io.BytesIO()
     torch.save({"w": torch.randn(100), "x": argparse.Namespace()}, data)
     path = tmp_path / "a.pth"
-    path.write_bytes(data.getvalue()[:cut])
+    whole = data.getvalue()
+    path.write_bytes(whole[: len(whole) * share // 30])
     with pytest.raises(CheckpointError):
         safe_load(path)
 
