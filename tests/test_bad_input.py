@@ -235,11 +235,12 @@ def test_the_sentence_is_all_that_the_process_writes_to_stderr(data):
     done = subprocess.run(
         [*command, *QUICK, "train_dataloader.num_workers=1"],
         capture_output=True, text=True, timeout=120,
-        # With older versions of PyTorch, MMEngine's imports warn of functions that will go.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 2
-    assert re.fullmatch(r"error: \S+\.png does not exist; check the path and the data root\n", done.stderr)
+    # PyTorch 2.4 warns, whatever the filters say, of a function that MMEngine imports.
+    written = re.sub(r"\S+/mmengine/\S+ DeprecationWarning: .*\n( .*\n)*", "", done.stderr)
+    assert re.fullmatch(r"error: \S+\.png does not exist; check the path and the data root\n", written)
 
 
 def worker_error(kind, text, cause=None):
