@@ -1,4 +1,4 @@
-"""Reading arrays with several frames: MHA/MHD and NIfTI with their geometry, and NPY."""
+"""Reading arrays with several frames: MHA/MHD, NIfTI and DICOM with their geometry, and NPY."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultrasam.errors import DataError
+from ultrasam.io.dicom import is_dicom, read_dicom
 from ultrasam.io.files import read_bytes, require_content
 
 _METAIMAGE = (".mha", ".mhd", ".nrrd")
@@ -43,7 +44,7 @@ def suffix_of(path: Path) -> str:
 
 def is_volume(path: Path) -> bool:
     """Whether `read_volume` reads files of this name."""
-    return suffix_of(path) in (*_METAIMAGE, *_NIFTI, ".npy")
+    return suffix_of(path) in (*_METAIMAGE, *_NIFTI, ".npy") or is_dicom(path)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -61,9 +62,13 @@ def read_volume(path: str | Path) -> Volume:
     with path.open("rb") as stream:
         require_content(stream.read(500), path)
     suffix = suffix_of(path)
+    if is_dicom(path):
+        frames, pixel = read_dicom(path)
+        return Volume(frames, None if pixel is None else (1.0, *pixel), ("", "", ""))
     read = _read_nifti if suffix in _NIFTI else _read_metaimage if suffix in _METAIMAGE else _read_npy
     if not is_volume(path):
-        raise DataError(f"{path}: a volume (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy) was expected, found {suffix!r}")
+        known = ".mha, .mhd, .nrrd, .nii, .nii.gz, .npy, .dcm"
+        raise DataError(f"{path}: a volume ({known}) was expected, found {suffix!r}")
     try:
         found = read(path)
         if found.array.dtype.kind not in "buif" or found.array.size == 0:
