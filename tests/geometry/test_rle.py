@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from ultrasam.errors import DataError
@@ -240,8 +241,12 @@ def test_clipping_equals_drawing_on_a_larger_canvas(seed: int) -> None:
         mask = decode_mask(decode_segmentation([xy.reshape(-1).tolist()], height, width, where="a"))
     except DataError:
         mask = np.zeros_like(truth)
-    # The crossing with the border is rounded to a fifth of a pixel by the rasteriser.
-    assert (mask != truth).sum() <= 0.02 * truth.sum() + 6
+    # The crossing with the border is rounded to a fifth of a pixel by the rasteriser, which can turn an edge that
+    # runs along the border by one pixel; nothing is further off than a neighbour, but for single pixels of spikes.
+    square = np.ones((3, 3))
+    further = (mask & ~ndimage.binary_dilation(truth, square)) | (truth & ~ndimage.binary_dilation(mask, square))
+    assert further.sum() <= 2
+    assert (mask != truth).sum() <= 0.02 * truth.sum() + max(height, width) / 2
 
 
 def test_far_vertices_are_cut_and_not_given_to_the_c_code() -> None:
