@@ -49,7 +49,9 @@ def rules_in_words(rules: Mapping[str, Any]) -> list[str]:
         words.append("labels outside the field of view are cleared")
     words.append("images that are more than half background are cropped" if rules.get("crop_background")
                  else "images are not cropped")
-    known = {"split_components", "fill_holes", "min_area", "clip_to_fov", "crop_background"}
+    if rules.get("drop_empty"):
+        words.append("images whose masks are all empty are left out: nobody annotated them")
+    known = {"split_components", "fill_holes", "min_area", "clip_to_fov", "crop_background", "drop_empty"}
     words += [f"{name.replace('_', ' ')}: {value}" for name, value in rules.items() if name not in known]
     return words
 

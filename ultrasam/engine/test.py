@@ -51,13 +51,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="also score the same predictions in the other order of thresholding and enlarging masks",
     )
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="leave pictures out of report.html, to give it on without images"
+    )
     parser.add_argument("--show-dir", type=Path, help="folder for overlays of the predictions")
     parser.add_argument(
         "--out", type=Path, help="folder for metrics.json and logs (default: work_dirs/<configuration>/test)"
     )
-    parser.add_argument(
-        "--datasets", nargs="+", metavar="SLUG", help="test on these data sets only, such as bus_bra"
-    )
+    parser.add_argument("--datasets", nargs="+", metavar="SLUG", help="test on these data sets only, such as bus_bra")
     return parser.parse_args(argv)
 
 
@@ -136,9 +137,7 @@ def select_datasets(cfg: Config, slugs: Sequence[str]) -> None:
                 f"nearest: {nearest(slug, known)}"
             )
         chosen.append(leaf)
-    cfg.test_dataloader.dataset = (
-        chosen[0] if len(chosen) == 1 else {"type": "ConcatDataset", "datasets": chosen}
-    )
+    cfg.test_dataloader.dataset = chosen[0] if len(chosen) == 1 else {"type": "ConcatDataset", "datasets": chosen}
 
 
 def prepare_config(arguments: argparse.Namespace) -> Config:
@@ -150,8 +149,7 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     cfg = load_config(arguments.config, arguments.cfg_options)
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
         raise ConfigError(
-            f"the configuration {cfg.filename} does not test: it lacks test_dataloader or test_evaluator; "
-            f"add them"
+            f"the configuration {cfg.filename} does not test: it lacks test_dataloader or test_evaluator; add them"
         )
     if arguments.datasets:
         select_datasets(cfg, arguments.datasets)
@@ -202,9 +200,7 @@ def annotation_record(leaf: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def result_record(
-    cfg: Config, checkpoint: Path, loaded: str, metrics: Mapping[str, Any], seed: int
-) -> dict[str, Any]:
+def result_record(cfg: Config, checkpoint: Path, loaded: str, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what ``metrics.json`` holds: the numbers and everything needed to get them again."""
     leaves = list(leaf_datasets(cfg.test_dataloader.dataset))
     return {
@@ -229,7 +225,9 @@ def result_record(
     }
 
 
-def write_results(folder: Path, runner: UltraSamRunner, record: dict[str, Any], title: str) -> None:
+def write_results(
+    folder: Path, runner: UltraSamRunner, record: dict[str, Any], title: str, pictures: bool = True
+) -> None:
     """Write ``metrics.json`` and, where the metric kept them, every object's scores, predictions and the page."""
     metrics = [m for m in runner.test_evaluator.metrics if getattr(m, "evaluation", None) is not None]
     evaluation = metrics[0].evaluation if metrics else None
@@ -240,7 +238,7 @@ def write_results(folder: Path, runner: UltraSamRunner, record: dict[str, Any], 
             write_objects(folder / order_folder(evaluation.records), metrics[0].other_evaluation)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
     if evaluation is not None:
-        write_text(folder / "report.html", results_page(evaluation, record, title))
+        write_text(folder / "report.html", results_page(evaluation, record, title, pictures))
 
 
 def test(arguments: argparse.Namespace) -> Path:
@@ -259,7 +257,8 @@ def test(arguments: argparse.Namespace) -> Path:
     folder = Path(runner.work_dir)
     if process_rank() == 0:
         record = result_record(cfg, checkpoint, loaded, metrics, runner.seed)
-        write_results(folder, runner, record, f"{Path(str(cfg.filename)).stem}: test results")
+        title = f"{Path(str(cfg.filename)).stem}: test results"
+        write_results(folder, runner, record, title, not arguments.no_pictures)
     print_metrics("Test:", metrics)
     if arguments.show_dir and process_rank() == 0:
         print(f"Overlays: {arguments.show_dir.resolve()}")

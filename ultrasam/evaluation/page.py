@@ -30,13 +30,14 @@ _EXAMPLES = 4
 ORDERS = {"logits": "enlarge, then threshold", "released": "threshold, then enlarge"}
 
 
-def results_page(evaluation: Evaluation, provenance: Mapping[str, Any], title: str) -> str:
+def results_page(evaluation: Evaluation, provenance: Mapping[str, Any], title: str, pictures: bool = True) -> str:
     """Return the page.
 
     Args:
         evaluation: the objects and their scores.
         provenance: what `metrics.json` holds besides the scores.
         title: of the page.
+        pictures: show objects on their images; without, the page can be given on where the images must not.
 
     Raises:
         DataError: an image to show cannot be read.
@@ -51,9 +52,7 @@ def results_page(evaluation: Evaluation, provenance: Mapping[str, Any], title: s
         _mask_orders(found),
         "<h2>Distributions</h2>",
         _charts(evaluation),
-        "<h2>Examples</h2>",
-        '<p class="muted">Prediction blue, truth orange, prompt green or yellow.</p>',
-        _examples(evaluation),
+        _examples(evaluation) if pictures else "",
         "<h2>Rules and origin</h2>",
         _origin(found, provenance),
     ))  # fmt: skip
@@ -171,7 +170,8 @@ def _examples(evaluation: Evaluation) -> str:
             html.picture(draw_object(evaluation.records[number]), _caption(evaluation, number)) for number in chosen
         )
         parts.append(f'<div class="card"><h3>{name}</h3><div class="strip">{shown}</div></div>')
-    return "".join(parts)
+    legend = '<p class="muted">Prediction blue, truth orange, prompt green or yellow.</p>'
+    return f"<h2>Examples</h2>{legend}{''.join(parts)}"
 
 
 def extremes(ranked: Sequence[int], count: int) -> list[tuple[str, list[int]]]:

@@ -83,7 +83,6 @@ def result_folder(source: Source, setting: Setting) -> Path:
     with data_root(setting.data):
         arguments = _arguments(source, setting)
         cfg = prepare_config(arguments)
-        check_prompt(cfg, source)
         parts = _parts(cfg, source, setting)
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         name = f"{source.dataset}.{source.prompt}.{source.weights}.{key[:12]}"
@@ -96,20 +95,6 @@ def result_folder(source: Source, setting: Setting) -> Path:
     write_atomic(folder / RUN, (json.dumps(parts, indent=2) + "\n").encode())
     setting.counted.append(folder)
     return folder
-
-
-def check_prompt(cfg: Mapping[str, Any], source: Source) -> None:
-    """Refuse a prompt that the weights of a configuration never saw (its ``supported_prompts``).
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    supported = cfg.get("supported_prompts")
-    kind = "point" if source.prompt == "centroid" else source.prompt
-    if supported is not None and kind not in supported:
-        raise ConfigError(
-            f"{source.config} was asked for {kind} prompts, but its weights take {' and '.join(supported)} only"
-        )
 
 
 def _arguments(source: Source, setting: Setting) -> argparse.Namespace:
