@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,18 @@ def _origin(found: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     }
     items = "".join(
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>"
-        f"{escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))}</dd>"
+        f"{escape(_shown(value))}</dd>"
         for key, value in shown.items()
     )
     return f'<div class="card"><dl>{items}</dl></div>'
+
+
+def _shown(value: Any) -> str:
+    """Return a value of the provenance as text; of absolute paths the name alone, so that a page can be given on."""
+    if isinstance(value, str):
+        return Path(value).name if Path(value).is_absolute() else value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(_shown(item) for item in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
