@@ -6,6 +6,21 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
+EXTRAS = {
+    "web": ["fastapi>=0.110", "uvicorn>=0.29", "python-multipart>=0.0.9"],  # the page
+    "seg": ["highdicom>=0.22"],  # DICOM SEG
+    "export": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.1"],
+    "peft": ["peft>=0.11"],  # LoRA
+    "timm": ["timm>=0.9.16"],  # encoders to compare with
+}
+ALL = sorted(requirement for names in EXTRAS.values() for requirement in names)
+TEST = [
+    "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11",
+    "httpx>=0.27", "playwright>=1.44",
+    # Independent truth: other implementations of the same things.
+    "segment-anything==1.0", "transformers>=4.41", "scikit-image>=0.22", "monai>=1.3",
+]  # fmt: skip
+
 
 def requirements() -> list[str]:
     """Return the requirement lines of requirements.txt without comments."""
@@ -22,14 +37,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["ultrasam", "ultrasam.*", "data_prep", "data_prep.*"]),
-    package_data={"ultrasam": ["py.typed", "reproduce/paper_tables.json"], "data_prep": ["py.typed"]},
-    install_requires=requirements(),
-    extras_require={
-        "test": [
-            "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "segment-anything==1.0",
-            "ruff>=0.6", "mypy>=1.11", "scikit-image>=0.22", "monai>=1.3",
-        ],
+    package_data={
+        "ultrasam": ["py.typed", "reproduce/paper_tables.json", "weights/*.safetensors", "web/static/**/*"],
+        "data_prep": ["py.typed"],
     },
+    install_requires=requirements(),
+    extras_require={**EXTRAS, "all": ALL, "test": [*ALL, *TEST]},
     entry_points={"console_scripts": ["ultrasam=ultrasam.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
