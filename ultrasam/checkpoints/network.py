@@ -1,0 +1,139 @@
+"""From a weight file to a network that predicts: the one place where inference loads weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ultrasam.checkpoints.hashing import sha256_of
+from ultrasam.checkpoints.loading import LoadReport, Weights, load_into, read_weights
+from ultrasam.checkpoints.weights import LITE, resolve_weights
+from ultrasam.errors import CheckpointError
+from ultrasam.modeling.build import ARCHITECTURES, build_sam
+from ultrasam.modeling.sam import Preprocessing, Sam
+
+PASSES = ("single", "multi")
+
+
+@dataclass
+class Network:
+    """A network ready to predict, and what is known of its weights.
+
+    Attributes:
+        sam: the network, in evaluation mode, no parameter of which asks for a gradient.
+        passes: decoder passes in order, "single" (mask token 0) or "multi" (tokens 1 to 3, the best by predicted
+            IoU); empty for SAM's own convention: "multi" for one point alone, "single" otherwise.
+        mask_prompt: whether a pass gets the logits of the one before as mask prompt.
+        card: what the file or its family says; ``architecture``, ``mlp_residual`` and ``preprocessing`` are always
+            there and are those of ``sam``.
+        path: the file (or a Hugging Face folder).
+        sha256: of the file, 64 hexadecimal digits.
+        report: what loading did.
+    """
+
+    sam: Sam
+    passes: tuple[str, ...]
+    mask_prompt: bool
+    card: dict[str, Any]
+    path: Path
+    sha256: str
+    report: LoadReport
+
+
+def load_network(
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    image_size: int | None = None,
+) -> Network:
+    """Load weights of any known format into a network for inference.
+
+    Args:
+        weights: a file, a Hugging Face folder, or a name that ``resolve_weights`` knows; None for the model that
+            comes with the package, "ultrasam-lite".
+        device: where the network goes.
+        image_size: side of the network's square in pixels, a multiple of 16; position tables are interpolated to it.
+            None for the size that the weights were trained at.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged or unsafe, or it is no network that can be built.
+    """
+    path = resolve_weights(LITE if weights is None else weights)
+    return network_of(read_weights(path), device=device, image_size=image_size)
+
+
+def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size: int | None = None) -> Network:
+    """Build the network of weights that were read; see ``load_network``."""
+    sam = build_for(found, image_size)
+    report = load_into(sam, found, resize_positions=image_size is not None)
+    sam = sam.eval().requires_grad_(False).to(device)
+    card = {
+        **(found.card or {}),
+        "architecture": sam.arch,
+        "mlp_residual": sam.mlp_residual,
+        "preprocessing": sam.preprocessing.to_dict(),
+    }
+    passes = passes_of(found)
+    sha256 = found.sha256 or sha256_of(found.path)
+    return Network(sam, passes, bool(card.get("mask_prompt", True)), card, found.path, sha256, report)
+
+
+def build_for(found: Weights, image_size: int | None = None) -> Sam:
+    """Build the network that weights are for, with random values.
+
+    Raises:
+        CheckpointError: its sizes are those of no known architecture, or its card contradicts them.
+    """
+    name, card = found.arch.name, found.card or {}
+    if name is None:
+        raise CheckpointError(
+            f"{found.path} is {found.arch}, which cannot be built; known architectures are {', '.join(ARCHITECTURES)}"
+        )
+    if found.own_card and card.get("architecture", name) != name:
+        raise CheckpointError(
+            f"{found.path}: its card says architecture {card['architecture']!r}, its weights are {found.arch}; "
+            "write the file again with the card that belongs to it"
+        )
+    fields = card.get("preprocessing", {})
+    if not isinstance(fields, Mapping):
+        raise CheckpointError(f"{found.path}: preprocessing in its card must be a table of values, got {fields!r}")
+    # A ViT's position table tells its size; TinyViT works at any, and its card tells what it was trained at.
+    own_size = fields.get("square") if found.arch.encoder == "tiny_vit" else found.arch.image_size
+    size = image_size or own_size or found.arch.image_size
+    pixels = {key: value for key, value in fields.items() if key != "square"}
+    for key in ("mean", "std"):
+        if isinstance(pixels.get(key), list):
+            pixels[key] = tuple(pixels[key])
+    try:
+        Preprocessing(**pixels)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{found.path}: the preprocessing in its card is not known here ({error}); correct the card"
+        ) from error
+    # Building draws random weights; the caller's random numbers stay as they would be without it.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return build_sam(name, size, pixels)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{found.path} cannot be built as {name}: {error}") from error
+
+
+def passes_of(found: Weights) -> tuple[str, ...]:
+    """Return the decoder's passes: those of the card, else those of the public file.
+
+    Raises:
+        CheckpointError: the card names a pass that does not exist.
+    """
+    card = found.card or {}
+    if "passes" in card:
+        passes = card["passes"]
+        if not isinstance(passes, list | tuple) or any(name not in PASSES for name in passes):
+            raise CheckpointError(f"{found.path}: its card has passes {passes!r}, expected a list of {PASSES}")
+        return tuple(passes)
+    if found.format == "ultrasam_released":
+        return ("single", "multi")
+    return ("single",) if found.format == "litemedsam" or card.get("name") in ("medsam", "litemedsam") else ()
