@@ -1,0 +1,1 @@
+"""Backbones of the downstream tasks, all with the interface of ``ultrasam.models.backbones.base.Backbone``."""
