@@ -1,6 +1,6 @@
 """Make UltraSam-lite, the model that comes with the installation: hold patients out, and pack the trained weights.
 
-python tools/ultrasam_lite.py split ROOT        # writes ROOT/lite/train.<set>.json and ROOT/lite/held_out.json
+python tools/ultrasam_lite.py split ROOT        # writes ROOT/lite/train.<set>.json, val.json and test.json
 python tools/ultrasam_lite.py pack CHECKPOINT   # writes ultrasam/weights/ultrasam_lite.safetensors
 """
 
@@ -14,28 +14,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrasam.checkpoints import read_weights, resolve_weights
 from ultrasam.errors import DataError, UltraSamError
 from ultrasam.io.files import write_atomic
 
 # Openly licensed sets, and the part of their patients that is held out.
 SETS = {"bus_bra": 0.5, "busi": 0.25, "hc18": 0.25, "ccaui": 0.25, "bus_uc_sample": 0.25}
+# Of those held out, the part for validation; the rest is for the test.
+VALIDATION = 0.2
 # Of BUS-BRA the first two parts of the training saw folds 2 to 4.
 HELD_OUT_FOLD = 1
-TARGET = Path(__file__).resolve().parent.parent / "ultrasam" / "weights" / "ultrasam_lite.safetensors"
 
 
-def is_held_out(image: Mapping[str, Any], joined: Mapping[str, str]) -> bool:
-    """Whether an image is kept from training: by a hash of its patient, near duplicates counting as one patient."""
+def side_of(image: Mapping[str, Any], joined: Mapping[str, str]) -> str:
+    """Return "train.<set>", "val" or "test": by a hash of the patient, near duplicates counting as one patient."""
     slug = str(image["dataset"])
-    if slug == "bus_bra" and image.get("fold") != HELD_OUT_FOLD:
-        return False
     group = joined.get(str(image["group"]), str(image["group"]))
-    return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32 < SETS[slug]
+    digest = hashlib.sha256(group.encode()).hexdigest()
+    kept = int(digest[:8], 16) / 2**32 < SETS[slug]
+    if not kept or (slug == "bus_bra" and image.get("fold") != HELD_OUT_FOLD):
+        return f"train.{slug}"
+    return "val" if int(digest[8:16], 16) / 2**32 < VALIDATION else "test"
 
 
 def split(root: Path) -> list[str]:
-    """Write the training files and the held-out one; return a line about each."""
+    """Write the files for training, validation and test; return a line about each."""
     manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     joined = {name: names[0] for names in manifest["near_duplicates"]["joined_groups"] for name in names}
     files: dict[str, dict[str, Any]] = {}
@@ -44,8 +46,8 @@ def split(root: Path) -> list[str]:
         for image in collection["images"]:
             if image["dataset"] not in SETS:
                 continue
-            name = "held_out" if is_held_out(image, joined) else f"train.{image['dataset']}"
-            part = files.setdefault(name, {"images": [], "annotations": [], "categories": collection["categories"]})
+            empty: dict[str, Any] = {"images": [], "annotations": [], "categories": collection["categories"]}
+            part = files.setdefault(side_of(image, joined), empty)
             here = [one for one in collection["annotations"] if one["image_id"] == image["id"]]
             # Ids start anew in each side's file.
             number = len(part["images"]) + 1

@@ -1,7 +1,8 @@
 """UltraSam-lite, the model that comes with the installation: the third and last part of its training.
 
-The first two are configs/demo/litemedsam_decoder_bus-bra.py and litemedsam_tail_bus-bra.py (BUS-BRA, folds 2 to 4). Here
-BUS-BRA, BUSI, HC18, CCA and BUS-UC are mixed; tools/ultrasam_lite.py makes the files and holds patients out of each set:
+The first two are configs/demo/litemedsam_decoder_bus-bra.py and litemedsam_tail_bus-bra.py (BUS-BRA, folds 2 to 4).
+Here BUS-BRA, BUSI, HC18, CCA and BUS-UC are mixed; tools/ultrasam_lite.py makes the files and holds patients out of
+each set:
 
     python -m data_prep prepare data/us43d --source DOWNLOADS
     python tools/ultrasam_lite.py split data/us43d
@@ -44,8 +45,8 @@ train_dataloader = dict(
         ],
     )
 )
-val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="lite/held_out.json"))
-test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="lite/held_out.json"))
+val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="lite/val.json"))
+test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="lite/test.json"))
 
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [

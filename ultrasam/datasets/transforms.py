@@ -32,7 +32,8 @@ class LoadUltrasound(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add ``img``, ``masks``, ``ori_shape``."""
-        image = read_image(results["img_path"])
+        # Datasets that do not have a file for every image bring the pixels.
+        image = results["img"] if "img" in results else read_image(results["img_path"])
         size = (results["height"], results["width"])
         if image.shape[:2] != size:
             raise DataError(

@@ -13,6 +13,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import BatchSampler
 
 from ultrasam.engine.distributed import mean_over_processes, process_count
+from ultrasam.engine.mixing import MixedSampler
 from ultrasam.engine.random_state import random_state_kept
 from ultrasam.engine.sampling import ResumableInfiniteSampler
 from ultrasam.errors import ConfigError
@@ -66,6 +67,8 @@ class ResumableIterLoop(IterBasedTrainLoop):
         if hasattr(self.dataloader.dataset, "metainfo"):
             self.runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
         self.sampler = self._resumable_sampler()
+        if isinstance(self.sampler, MixedSampler):
+            runner.logger.info(f"Every batch mixes {self.sampler.describe()}")
 
     def _resumable_sampler(self) -> ResumableInfiniteSampler:
         sampler = self.dataloader.sampler
