@@ -16,6 +16,7 @@ from data_prep.collection import publish
 from data_prep.collection.merge import merge
 from data_prep.collection.sets import converted_slugs
 from ultrasam.datasets.coco import read_coco, write_coco
+from ultrasam.datasets.composition import exclude, joined_groups
 from ultrasam.errors import DataError
 
 FAMILIES = ("breast", "ovarian", "gastrointestinal")
@@ -451,3 +452,24 @@ def test_only_converted_sets_are_taken_for_sets(root):
     (root / ".hidden").mkdir()
     (root / ".hidden/manifest.json").write_text("{}")
     assert converted_slugs(root) == ["alpha", "beta", "gamma"]
+
+
+def test_leaving_out_at_training_time_gives_the_lists_of_the_collection(root):
+    """The datasets of training leave an application out by themselves; the lists made here are the check of it."""
+    merge(root, infos=INFOS, workers=1)
+    joined = joined_groups(root)
+    assert any({"alpha/p3", "beta/q1"} <= set(groups) for groups in joined)
+    for side in ("train", "val"):
+        document = load(root, f"{side}.agnostic.json")
+        for image in document["images"]:
+            # Written by the conversion of a real set.
+            image["application"] = INFOS[image["dataset"]].application
+        write_coco(root / f"{side}.named.json", document)
+        images = read_coco(root / f"{side}.named.json", root).images
+        for family in ("breast", "ovarian"):
+            kept, left_out = exclude(images, [family], joined)
+            names = {image.file_name.replace("/images/", "/").removesuffix(".png") for image in kept}
+            assert names == names_in(root, f"{side}.without_{family}.json")
+            lost = sum(left_out.sets.values()) + sum(left_out.duplicates.values())
+            assert lost == len(images) - len(kept)
+            assert set(left_out.sets) == {"alpha" if family == "breast" else "gamma"}

@@ -86,7 +86,9 @@ def test_checkpoint_opens_without_pickled_classes(tmp_path):
     saved = torch.load(tmp_path / "iter_12.pth", weights_only=True)
     assert saved["meta"]["iter"] == 12 and saved["meta"]["seed"] == 3
     assert "ToyModel" in saved["meta"]["cfg"]
+    training = saved["card"].pop("training")
     assert saved["card"] == {"architecture": "toy", "width": 8}
+    assert (training["images"], set(training["sets"])) == (11, {"ToyDataset"})
     assert saved["data"] == {"position": 24, "seed": 3, "size": 11}
     assert len(saved["message_hub"]["log_scalars"]["train/loss"]["log"]) == 12
     assert len(saved["random_states"]) == 1

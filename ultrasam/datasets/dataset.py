@@ -13,6 +13,7 @@ from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
 from ultrasam.datasets.coco import CocoImage, read_coco
+from ultrasam.datasets.composition import Exclusion, check_words, exclude, joined_groups
 from ultrasam.datasets.prompts import PROMPT_MODES
 from ultrasam.errors import ConfigError, DataError
 
@@ -33,6 +34,8 @@ class PromptedCocoDataset(Dataset[Any]):
         prompt: "train", "point", "box" or "centroid"; see ``ultrasam.datasets.prompts``.
         classes: names that the file must have, in any order of ids; None takes the file's.
         empty: "keep" trains images without objects as negatives, "skip" leaves them out.
+        exclude: data sets or applications to leave out of training and validation, such as "bus_bra" or "breast", with
+            their near duplicates elsewhere (``ultrasam.datasets.composition``); an unknown word is an error.
         indices: keep the first so many images (int) or those named (list), after ``empty``; None keeps all.
         test_mode: set by test loaders; images without objects are kept then, whatever ``empty`` says.
         metainfo: further values for ``metainfo``.
@@ -51,6 +54,7 @@ class PromptedCocoDataset(Dataset[Any]):
         prompt: str = "train",
         classes: Sequence[str] | None = None,
         empty: str = "keep",
+        exclude: Sequence[str] = (),
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
         metainfo: dict[str, Any] | None = None,
@@ -63,6 +67,7 @@ class PromptedCocoDataset(Dataset[Any]):
         self.prompt = prompt
         collection = read_coco(self.ann_file, Path(data_root) / img_prefix, classes=classes)
         self.images: list[CocoImage] = collection.images
+        self.excluded: Exclusion | None = self._exclude(exclude, Path(data_root)) if exclude else None
         for image in self.images:
             # A group is no object to prompt; an image of nothing else has none.
             image.objects = [obj for obj in image.objects if not obj.iscrowd]
@@ -81,6 +86,13 @@ class PromptedCocoDataset(Dataset[Any]):
             raise DataError(f"{self.ann_file} has no images to use ({without} without objects); check the file")
         self.metainfo: dict[str, Any] = {"classes": tuple(collection.classes), **(metainfo or {})}
         self.pipeline = Compose(list(pipeline))
+
+    def _exclude(self, words: Sequence[str], root: Path) -> Exclusion:
+        """Leave out named data sets and applications, and say so."""
+        check_words(words, self.images, self.ann_file)
+        self.images, found = exclude(self.images, words, joined_groups(root))
+        logger.warning("%s: %s", self.ann_file, found)
+        return found
 
     def __len__(self) -> int:
         return len(self.images)

@@ -285,6 +285,17 @@ def load_weights(model: nn.Module, name_or_path: str | os.PathLike[str]) -> str:
     return str(load_checkpoint(getattr(model, "sam", model), path))
 
 
+def origin_of(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a training that starts from a file must say of it: name, SHA-256, and what it was trained on."""
+    from ultrasam.checkpoints import sha256_of
+
+    path = weight_file(name_or_path)
+    own = _own_checkpoint(path) or {}
+    training = (own.get("card") or {}).get("training")
+    origin: dict[str, Any] = {"file": path.name, "sha256": sha256_of(path)}
+    return {**origin, "training": training} if training else origin
+
+
 def _own_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return one of our training checkpoints, None for any other file."""
     try:

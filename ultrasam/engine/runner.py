@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import ultrasam
+from ultrasam.datasets.composition import composition_of
 from ultrasam.engine import checkpointing as ckpt
 from ultrasam.engine.distributed import gather_to_all, init_distributed, process_count, process_rank
 from ultrasam.engine.hooks import SafeCheckpointHook
@@ -65,6 +66,7 @@ class UltraSamRunner(Runner):
     optim_wrapper: Any
     param_schedulers: Any
     _pending_random_state: dict[str, Any] | None = None
+    _started_from: dict[str, Any] | None = None
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the process group and set the switches of the machine.
@@ -215,6 +217,7 @@ class UltraSamRunner(Runner):
             **kwargs: Likewise.
         """
         self.logger.info(f"Loaded {ckpt.load_weights(self.bare_model, filename)}")
+        self._started_from = ckpt.origin_of(filename)
         self._has_loaded = True
         return {}
 
@@ -254,6 +257,7 @@ class UltraSamRunner(Runner):
         self.call_hook("after_load_checkpoint", checkpoint=saved)
         ckpt.load_exactly(self.bare_model, saved["state_dict"], filename)
         ckpt.follow_card(self.bare_model, saved["card"], filename)
+        self._started_from = (saved["card"].get("training") or {}).get("started_from")
         self.train_loop._epoch = saved["meta"]["epoch"]
         self.train_loop._iter = saved["meta"]["iter"]
         if saved["data"] is not None:
@@ -318,7 +322,7 @@ class UltraSamRunner(Runner):
         checkpoint: dict[str, Any] = {
             "format": ckpt.FORMAT,
             "meta": {**self._default_meta(by_epoch), **(meta or {})},
-            "card": card() if callable(card) else {},
+            "card": {**(card() if callable(card) else {}), "training": self._training_card()},
             "state_dict": model.state_dict(),
             "message_hub": ckpt.hub_state(self.message_hub),
         }
@@ -331,6 +335,13 @@ class UltraSamRunner(Runner):
             checkpoint["param_schedulers"] = [s.state_dict() for s in self.param_schedulers or []]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         ckpt.write_checkpoint(checkpoint, Path(out_dir) / filename)
+
+    def _training_card(self) -> dict[str, Any]:
+        """Return what the weights were trained on."""
+        found = composition_of(self.train_dataloader.dataset)
+        if self._started_from:
+            found["started_from"] = self._started_from
+        return found
 
     def _default_meta(self, by_epoch: bool) -> dict[str, Any]:
         meta = {

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from ultrasam.engine.build import build_runner
 from ultrasam.engine.checkpointing import latest_checkpoint, weight_file
+from ultrasam.engine.checks import leaf_datasets
 from ultrasam.engine.commands import add_shared_arguments, print_metrics, run_command, set_seed
 from ultrasam.engine.config import load_config
 from ultrasam.engine.precision import resolve_optim_wrapper
@@ -37,6 +38,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", help="start from these weights: a file of any format that UltraSam reads, or a name"
     )
+    parser.add_argument(
+        "--exclude", nargs="+", default=[], metavar="WORD",
+        help="data sets or applications to leave out of training and validation, such as bus_bra, breast, ovarian or "
+        "gastrointestinal (zero-shot tests); says what is left out, and the checkpoints do",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -64,8 +70,29 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     set_seed(cfg, arguments.seed)
     if arguments.amp:
         cfg.optim_wrapper = resolve_optim_wrapper(cfg.optim_wrapper, amp=True)
+    _set_exclusion(cfg, arguments.exclude)
     _set_start(cfg, arguments.resume, arguments.weights)
     return cfg
+
+
+def _set_exclusion(cfg: Config, words: Sequence[str]) -> None:
+    """Put ``--exclude`` into the datasets of training and validation.
+
+    Raises:
+        ConfigError: no dataset can leave anything out.
+    """
+    if not words:
+        return
+    leaves = [
+        leaf
+        for loader in ("train_dataloader", "val_dataloader")
+        for leaf in leaf_datasets((cfg.get(loader) or {}).get("dataset"))
+        if leaf["type"].rpartition(".")[2] == "PromptedCocoDataset"
+    ]
+    if not leaves:
+        raise ConfigError(f"--exclude {' '.join(words)} needs PromptedCocoDataset, which {cfg.filename} does not use")
+    for leaf in leaves:
+        leaf["exclude"] = list(words)
 
 
 def _set_start(cfg: Config, resume: str | None, weights: str | None) -> None:
