@@ -1,0 +1,5 @@
+"""UltraSam's ViT-B (UltraSam.pth, or a training of ours), blocks 2, 5, 8 and 11."""
+
+_base_ = ["./mask2former.py"]
+
+model = dict(backbone=dict(type="SamBackbone", arch="vit_b", image_size=1024, weights=None))
