@@ -14,6 +14,7 @@ from ultrasam.engine.checkpointing import latest_checkpoint, weight_file
 from ultrasam.engine.checks import leaf_datasets
 from ultrasam.engine.commands import add_shared_arguments, print_metrics, run_command, set_seed
 from ultrasam.engine.config import load_config
+from ultrasam.engine.dry_run import dry_run
 from ultrasam.engine.precision import resolve_optim_wrapper
 from ultrasam.engine.runner import UltraSamRunner
 from ultrasam.engine.setup import register_all
@@ -42,6 +43,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--exclude", nargs="+", default=[], metavar="WORD",
         help="data sets or applications to leave out of training and validation, such as bus_bra, breast, ovarian or "
         "gastrointestinal (zero-shot tests); says what is left out, and the checkpoints do",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="open every image, take ten steps, print what the training would cost, and write nothing",
     )  # fmt: skip
     return parser.parse_args(argv)
 
@@ -132,10 +137,14 @@ def train(arguments: argparse.Namespace) -> Path:
     """Train as the command line says.
 
     Returns:
-        The folder that holds the checkpoints and logs.
+        The folder that holds the checkpoints and logs, or would.
     """
     register_all()
-    runner = build_runner(prepare_config(arguments))
+    cfg = prepare_config(arguments)
+    if arguments.dry_run:
+        dry_run(cfg)
+        return Path(cfg.work_dir)
+    runner = build_runner(cfg)
     runner.train()
     print_metrics("Last validation:", _last_metrics(runner))
     return Path(runner.work_dir)
