@@ -57,9 +57,16 @@ def robustness(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def web(argv: Sequence[str]) -> int:
+    """Serve the page: open a file in the browser, click, download masks."""
+    from ultrasam.cli.web import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
     "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "phantom": phantom,
-    "info": info,
+    "info": info, "web": web,
 }  # fmt: skip
 
 
