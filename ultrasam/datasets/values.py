@@ -198,8 +198,9 @@ def values_from_table(path: Path, root: Path, columns: TableColumns, missing: st
         images.append(MeasuredImage(image, len(lines), value, group, path.stem, spacing, size))
     if absent:
         logger.warning(
-            "%s: left out %d of %d lines, whose images do not exist (first: %s)", path, len(absent), len(lines), absent[0]
-        )
+            "%s: left out %d of %d lines, whose images do not exist (first: %s)",
+            path, len(absent), len(lines), absent[0],
+        )  # fmt: skip
     return images
 
 
