@@ -56,10 +56,15 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         DataError: the file is missing, empty, truncated, not an image, too large, has several frames, or
             holds NaN or infinity.
     """
-    pixels = _decode(Path(path))
+    return decode_image(read_bytes(path), Path(path))
+
+
+def decode_image(data: bytes, name: Path) -> NDArray[np.uint8]:
+    """Decode what is in an image file, as :func:`read_image`; `name` is for messages, nothing is opened."""
+    pixels = _decoded(data, name)
     if isinstance(pixels, Image.Image):
         return _rgb(pixels)
-    scaled = _scale_to_uint8(pixels, Path(path))
+    scaled = _scale_to_uint8(pixels, name)
     return np.repeat(scaled[:, :, None], 3, axis=2) if scaled.ndim == 2 else scaled
 
 
@@ -163,7 +168,10 @@ def write_png(path: str | Path, array: NDArray[np.generic]) -> None:
 
 def _decode(path: Path) -> Image.Image | Numbers:
     """The upright picture: a Pillow image with at most 8 bits a channel, or else its raw numbers."""
-    data = read_bytes(path)
+    return _decoded(read_bytes(path), path)
+
+
+def _decoded(data: bytes, path: Path) -> Image.Image | Numbers:
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
     except Image.UnidentifiedImageError as error:

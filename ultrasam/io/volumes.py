@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
+import tempfile
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +18,33 @@ from numpy.typing import NDArray
 from ultrasam.errors import DataError
 from ultrasam.io.dicom import is_dicom, read_dicom
 from ultrasam.io.files import read_bytes, require_content
+from ultrasam.io.metaimage import self_contained
 
 _METAIMAGE = (".mha", ".mhd", ".nrrd")
 _NIFTI = (".nii", ".nii.gz")
+# Of a whole file; more is damage or malice: the largest volumes of automated breast scanners have 0.3e9 values.
+MAX_VALUES = 600_000_000
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a file's voxels lie, kept so that masks can be written on the same grid.
+
+    Attributes:
+        format: the library that reads and writes it.
+        shape: of the array in that library's order, without channels: NIfTI (x, y, z[, t]), ITK (x, y[, z]).
+        nifti: header and affine of the NIfTI file, else None.
+        origin: of an ITK file, with `spacing` and `direction` as SimpleITK gives them.
+        spacing: as above.
+        direction: as above.
+    """
+
+    format: Literal["nifti", "itk"]
+    shape: tuple[int, ...]
+    nifti: tuple[Any, NDArray[np.float64]] | None = None
+    origin: tuple[float, ...] = ()
+    spacing: tuple[float, ...] = ()
+    direction: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,11 +57,13 @@ class Volume:
         spacing: millimetres between neighbours along (frames, rows, columns); None where the file has none.
         directions: for each array axis the anatomical direction of growing index, a letter of "LRAPSI", from the
             header; "" where the file states none or the axis is oblique beyond naming.
+        geometry: of NIfTI, MHA, MHD and NRRD files; else None.
     """
 
     array: NDArray[Any]
     spacing: tuple[float, float, float] | None
     directions: tuple[str, str, str]
+    geometry: Geometry | None = None
 
 
 def suffix_of(path: Path) -> str:
@@ -65,24 +95,66 @@ def read_volume(path: str | Path) -> Volume:
     if is_dicom(path):
         frames, pixel = read_dicom(path)
         return Volume(frames, None if pixel is None else (1.0, *pixel), ("", "", ""))
-    read = _read_nifti if suffix in _NIFTI else _read_metaimage if suffix in _METAIMAGE else _read_npy
     if not is_volume(path):
         known = ".mha, .mhd, .nrrd, .nii, .nii.gz, .npy, .dcm"
         raise DataError(f"{path}: a volume ({known}) was expected, found {suffix!r}")
+    read = _read_nifti if suffix in _NIFTI else _read_metaimage if suffix in _METAIMAGE else _read_npy
+    return _checked(lambda: read(path), path)
+
+
+def read_volume_bytes(data: bytes, name: str) -> Volume:
+    """Read what is in a volume's file, which need not come from a file of this machine.
+
+    No file that the data name is opened: headers whose pixels lie in another file are refused.
+
+    Args:
+        data: the whole file.
+        name: the file's name: its suffix tells the kind, errors name it.
+
+    Raises:
+        DataError: as `read_volume`.
+    """
+    path = Path(name)
+    require_content(data[:500], path)
+    suffix = suffix_of(path)
+    if suffix in _NIFTI:
+        return _checked(lambda: _nifti(_nifti_of(data, suffix == ".nii.gz", path), path), path)
+    if suffix in _METAIMAGE:
+        return _checked(lambda: _private_metaimage(data, path), path)
+    if suffix == ".npy":
+        return _checked(lambda: _npy(data, path), path)
+    raise DataError(f"{path}: a volume (.mha, .mhd, .nrrd, .nii, .nii.gz, .npy) was expected, found {suffix!r}")
+
+
+def _checked(read: Callable[[], Volume], path: Path) -> Volume:
+    """Read and say in one way what is wrong."""
     try:
-        found = read(path)
+        found = read()
         if found.array.dtype.kind not in "buif" or found.array.size == 0:
             raise DataError(f"{path}: real numbers were expected, found shape {found.array.shape} of type "
                             f"{found.array.dtype}")
         return found
     except (OSError, ValueError, RuntimeError, EOFError, ArithmeticError, MemoryError, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise DataError(f"{path}: a readable volume was expected, found damage ({reason[0]}); get it again") from error
 
 
-def frames_to_uint8(array: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
+def _private_metaimage(data: bytes, path: Path) -> Volume:
+    """Read a file of one part through a copy in a folder of its own, which is gone at once."""
+    suffix, content = self_contained(data, path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"scan{suffix}"
+        copy.write_bytes(content)
+        try:
+            return _read_metaimage(copy)
+        except RuntimeError as error:
+            # The library names the copy, which means nothing to the reader.
+            raise RuntimeError(str(error).replace(str(copy), str(path))) from error
+
+
+def frames_to_uint8(
+    array: NDArray[Any], path: Path | str, span: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
     """Return intensities as uint8.
 
     Whole numbers from 0 to 255 are kept, whatever their type, unless they are only 0 and 1. All others are scaled so
@@ -91,6 +163,7 @@ def frames_to_uint8(array: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
     Args:
         array: any shape, of a whole volume, so that its frames stay comparable.
         path: named in errors.
+        span: smallest and largest value of the whole, where `array` is a part of it and holds integers.
 
     Raises:
         DataError: NaN or infinity.
@@ -101,7 +174,7 @@ def frames_to_uint8(array: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
         return array.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DataError(f"{path}: finite intensities were expected, found NaN or infinity; repair the volume")
-    low, high = float(array.min()), float(array.max())
+    low, high = (float(array.min()), float(array.max())) if span is None else (float(span[0]), float(span[1]))
     if float(low).is_integer() and float(high).is_integer() and low >= 0 and high <= 255:
         whole = np.rint(array)
         if (whole == array).all() and high > 1:
@@ -115,10 +188,18 @@ def _read_nifti(path: Path) -> Volume:
     import nibabel
 
     try:
-        image: Any = _load_gzipped_nifti(path) if path.name.lower().endswith(".gz") else nibabel.load(path)
-        array = np.asanyarray(image.dataobj)
+        packed = path.name.lower().endswith(".gz")
+        return _nifti(_nifti_of(read_bytes(path), True, path) if packed else nibabel.load(path), path)
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise ValueError(str(error)) from error
+
+
+def _nifti(image: Any, path: Path) -> Volume:
+    """Return the volume of an opened nibabel image."""
+    header = image.header
+    stated = tuple(int(size) for size in header.get_data_shape())
+    _require_size(stated, path)
+    array = np.asanyarray(image.dataobj)
     if array.dtype.names:
         array = np.stack([array[name] for name in array.dtype.names], axis=-1)  # RGB or RGBA values
         array = array[..., None, :] if array.ndim == 3 else array
@@ -128,7 +209,6 @@ def _read_nifti(path: Path) -> Volume:
         array = array[:, :, :, 0]
     if array.ndim > 4:
         raise DataError(f"{path}: 2 to 4 dimensions were expected, found shape {array.shape}")
-    header = image.header
     names = ["", "", ""]
     # Without a code the affine is one that nibabel made up.
     if int(header["sform_code"]) or int(header["qform_code"]):
@@ -139,16 +219,40 @@ def _read_nifti(path: Path) -> Volume:
     order = (2, 1, 0, 3)[: array.ndim]
     spacing = (zooms[2], zooms[1], zooms[0])
     known = all(step > 0 for step in spacing)
-    return Volume(array.transpose(order), spacing if known else None, (names[2], names[1], names[0]))
+    geometry = Geometry("nifti", stated, (header.copy(), np.asarray(image.affine, np.float64)))
+    return Volume(array.transpose(order), spacing if known else None, (names[2], names[1], names[0]), geometry)
 
 
-def _load_gzipped_nifti(path: Path) -> Any:
-    """Return the nibabel image of a whole file; nibabel itself stops before the checksum at its end."""
+def _nifti_of(data: bytes, packed: bool, path: Path) -> Any:
+    """Return the nibabel image of a whole file; nibabel itself stops before the checksum at a packed file's end."""
     import nibabel
 
-    data = gzip.decompress(read_bytes(path))
+    if packed:
+        data = _unpacked(data, path)
     second = data[:4] in ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
-    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(data)
+    try:
+        return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(data)
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """Unpack gzip, but not more than the largest volume, of 8 bytes a value, can hold."""
+    pieces, total = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        while piece := stream.read(1 << 24):
+            pieces.append(piece)
+            total += len(piece)
+            if total > 8 * MAX_VALUES:
+                raise DataError(f"{path} unpacks to more than {8 * MAX_VALUES} bytes; no volume needs them, get it again")
+    return b"".join(pieces)
+
+
+def _require_size(shape: Sequence[int], path: Path) -> None:
+    """Refuse what a header claims before any memory is taken."""
+    if math.prod(shape) > MAX_VALUES:
+        size = " x ".join(str(length) for length in shape)
+        raise DataError(f"{path} claims {size} values, more than the {MAX_VALUES} that are accepted; get it again")
 
 
 def _read_metaimage(path: Path) -> Volume:
@@ -156,21 +260,26 @@ def _read_metaimage(path: Path) -> Volume:
 
     _check_compressed(path)
     SimpleITK.ProcessObject_GlobalWarningDisplayOff()
-    image = SimpleITK.ReadImage(str(path))
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    _require_size((*reader.GetSize(), reader.GetNumberOfComponents()), path)
+    image = reader.Execute()
     array = SimpleITK.GetArrayFromImage(image)
     dimension = image.GetDimension()
     if dimension == 2:
         array = array[None]
     if dimension not in (2, 3):
         raise DataError(f"{path}: 2 or 3 dimensions were expected, found {dimension}")
+    geometry = Geometry("itk", image.GetSize(), None, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     steps = tuple(float(value) for value in image.GetSpacing())
     spacing = (steps[2] if dimension == 3 else 1.0, steps[1], steps[0])
     if dimension == 2:
-        return Volume(array, spacing, ("", "", ""))
+        return Volume(array, spacing, ("", "", ""), geometry)
     matrix = np.array(image.GetDirection()).reshape(3, 3)
     # ITK's axes point to the left, to the back and up.
     names = [_direction(matrix[:, axis]) for axis in (2, 1, 0)]
-    return Volume(array, spacing, (names[0], names[1], names[2]))
+    return Volume(array, spacing, (names[0], names[1], names[2]), geometry)
 
 
 def _check_compressed(path: Path) -> None:
@@ -203,9 +312,15 @@ def _direction(column: NDArray[np.float64]) -> str:
 
 
 def _read_npy(path: Path) -> Volume:
-    import io
+    return _npy(read_bytes(path), path)
 
-    array = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+
+def _npy(data: bytes, path: Path) -> Volume:
+    stream = io.BytesIO(data)
+    major, _ = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    _require_size(read_header(stream)[0], path)
+    array = np.load(io.BytesIO(data), allow_pickle=False)
     if array.ndim == 2:
         array = array[None]
     if array.ndim not in (3, 4):
