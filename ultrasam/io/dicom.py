@@ -180,7 +180,8 @@ def _failures() -> tuple[type[Exception], ...]:
     from pydicom.errors import InvalidDicomError
 
     return (InvalidDicomError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, EOFError,
-            NotImplementedError, IndexError, ArithmeticError, MemoryError, AssertionError, struct.error, av.error.FFmpegError)  # fmt: skip
+            NotImplementedError, IndexError, ArithmeticError, MemoryError, AssertionError, struct.error,
+            av.error.FFmpegError)  # fmt: skip
 
 
 def _unreadable(where: Path | str, error: Exception) -> DataError:

@@ -48,6 +48,7 @@ def _meta(data: bytes, name: Path) -> tuple[str, bytes]:
             lines.append(f"{field} = {_plain(value, field, name)}")
     if value.lower() != "local":
         raise _elsewhere(name, value)
+    lines.append(f"CompressedDataSize = {len(data) - place}")
     return ".mha", "\n".join([*lines, "ElementDataFile = LOCAL", ""]).encode("ascii") + data[place:]
 
 

@@ -244,7 +244,7 @@ def _unpacked(data: bytes, path: Path) -> bytes:
             pieces.append(piece)
             total += len(piece)
             if total > 8 * MAX_VALUES:
-                raise DataError(f"{path} unpacks to more than {8 * MAX_VALUES} bytes; no volume needs them, get it again")
+                raise DataError(f"{path} unpacks to more than {8 * MAX_VALUES} bytes, beyond any volume; get it again")
     return b"".join(pieces)
 
 
