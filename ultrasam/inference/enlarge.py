@@ -122,12 +122,12 @@ class Enlarger:
         rows, columns = self._axes(logits)
         low, high = int(rows.first[top]), int(rows.last[bottom - 1]) + 1
         wide = torch.empty(high - low, right - left)
-        for pixels, cells in columns.strips(left, right):
+        for pixels, part in columns.strips(left, right):
             out = wide[:, pixels.start - left : pixels.stop - left]
-            torch.mm(logits[low:high, cells], columns.table[pixels, cells].T, out=out)
+            torch.mm(logits[low:high, part], columns.table[pixels, part].T, out=out)
         x, y = self.origin
-        for pixels, cells in rows.strips(top, bottom):
-            strip = rows.table[pixels, cells] @ wide[cells.start - low : cells.stop - low]
+        for pixels, part in rows.strips(top, bottom):
+            strip = rows.table[pixels, part] @ wide[part.start - low : part.stop - low]
             mask[y + pixels.start : y + pixels.stop, x + left : x + right] = (strip > 0).numpy()
         return y + top, y + bottom, x + left, x + right
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ultrasam.inference.session import Session
 from ultrasam.modeling.sam import Sam
 
 if TYPE_CHECKING:
+    from ultrasam.geometry.transform import Interpolation, Mode
     from ultrasam.io.scan import Scan
 
 # Images encoded at a time on a GPU; on a CPU one image fills all cores.
@@ -111,6 +112,13 @@ class UltraSam:
         embedding = self.encode([image[y1:y2, x1:x2]])[0]
         return Session(self, image, embedding, spacing=scan.spacing, name=scan.name, clip=clip, origin=(x1, y1))
 
+    def fit(self, height: int, width: int) -> SquareTransform:
+        """Return the transform from an image of a size in pixels to the network's square."""
+        pixels = self.sam.preprocessing
+        # ``Preprocessing`` has checked both names.
+        mode, interpolation = cast("Mode", pixels.mode), cast("Interpolation", pixels.interpolation)
+        return SquareTransform.fit(height, width, pixels.square, mode, interpolation)
+
     @torch.no_grad()
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
         """Encode images, on a GPU several at a time.
@@ -126,10 +134,7 @@ class UltraSam:
         found: list[Embedding] = []
         for start in range(0, len(images), batch):
             part = [check_image(image) for image in images[start : start + batch]]
-            fits = [
-                SquareTransform.fit(*image.shape[:2], pixels.square, pixels.mode, pixels.interpolation)  # type: ignore[arg-type]
-                for image in part
-            ]
+            fits = [self.fit(image.shape[0], image.shape[1]) for image in part]
             resized = [
                 torch.from_numpy(fit.image(image)).permute(2, 0, 1).to(self.device)
                 for fit, image in zip(fits, part, strict=True)

@@ -227,7 +227,9 @@ class Session:
         """Lay prompts of the whole image out as tokens of the network's square."""
         offset = np.array(self.origin, np.float32)
         x1, y1, x2, y2 = self.window
-        points, labels, boxes = [], [], []
+        points: list[Tensor | None] = []
+        labels: list[Tensor | None] = []
+        boxes: list[Tensor | None] = []
         for prompt in prompts:
             xy = None if prompt.points is None else self.transform.points(prompt.points - offset)
             points.append(None if xy is None else self._tensor(xy))
