@@ -12,7 +12,7 @@ each set:
 
 _base_ = ["../demo/litemedsam_tail_bus-bra.py"]
 
-iterations = 700
+iterations = 900
 data_root = "{{$ULTRASAM_DATA:data/us43d}}"
 
 train_pipeline = [
@@ -22,8 +22,9 @@ train_pipeline = [
     dict(type="SimulatePrompts", point_share=0.6, box_jitter=0.05),
     dict(type="PackPrompted"),
 ]
-# How often an epoch repeats each set: the small ones would drown otherwise.
-repeats = dict(bus_bra=1, busi=2, hc18=3, ccaui=6, bus_uc_sample=4)
+# How often an epoch repeats each set: the small ones would drown otherwise, and LiteMedSAM, which boxes on BUSI must
+# not fall behind, knows BUSI.
+repeats = dict(bus_bra=1, busi=8, hc18=4, ccaui=8, bus_uc_sample=6)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
