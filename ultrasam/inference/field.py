@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ultrasam.errors import PromptError
 from ultrasam.inference.prompt import Prompt
+from ultrasam.io.fov import field_of_view
 
 # A picture smaller than this part of the image is taken for a mistake of the search.
 SMALLEST_PART = 0.05
@@ -14,11 +15,6 @@ SMALLEST_PART = 0.05
 
 def find_field(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     """Return the field of view of an RGB image as (H, W) bool; None where it is the whole image or was not found."""
-    try:
-        from ultrasam.io.fov import field_of_view
-    except ImportError:  # until it is moved there
-        return None
-
     field = field_of_view(image)
     part = float(field.mean())
     return None if part == 1 or part < SMALLEST_PART else field

@@ -84,6 +84,16 @@ class UltraSam:
 
         return cls(load_network(weights, device=choose_device(device)))
 
+    def to(self, device: str | torch.device) -> UltraSam:
+        """Move the network, in place; embeddings made before stay where they are.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        self.device = choose_device(device)
+        self.sam.to(self.device)
+        return self
+
     def open(
         self, source: str | Path | Scan | NDArray[np.uint8], frame: int = 0, crop: bool = False, clip: bool = True
     ) -> Session:
