@@ -26,7 +26,7 @@ class ArchInfo:
         patch_size: pixels a token (ViT) or a cell of the output (TinyViT).
         global_blocks: blocks that attend over the whole image.
         window: side of the others' windows in tokens, 0 if there are none.
-        decoder_mlp_dim: hidden width of the two-way transformer's MLPs.
+        decoder_mlp_dim: hidden width of the two-way transformer's MLPs, 0 where there is no decoder.
         parameters: count of numbers in the weights, without counters of batches.
     """
 
@@ -90,7 +90,7 @@ def _describe_vit(state: Mapping[str, Tensor], decoder_mlp_dim: int, parameters:
         if (
             spec.encoder == "vit"
             and (args["dim"], args["depth"], args["heads"]) == (dim, len(blocks), heads)
-            and spec.decoder_mlp_dim == decoder_mlp_dim
+            and decoder_mlp_dim in (0, spec.decoder_mlp_dim)
         ):
             name = candidate
     return ArchInfo(

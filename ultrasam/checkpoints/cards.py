@@ -114,7 +114,7 @@ def choose_card(
         return card_named(family)
     if sha256 in KNOWN_SHA256:
         return card_named(KNOWN_SHA256[sha256])
-    if family != "sam":
+    if family not in ("sam", "huggingface", "mmpretrain"):
         return None
     if "medsam" in stem.lower() and architecture == "vit_b":
         return card_named("medsam")

@@ -105,7 +105,7 @@ def convert_to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         bias = re.fullmatch(rf"{re.escape(DECODER)}(.+)\.([qkv])_proj\.bias", name)
         if bias is None:
-            out[_rename_back(name)] = value
+            out[released_name(name)] = value
         elif bias[2] == "q":
             stem = name.removesuffix("q_proj.bias")
             names = [f"{stem}{part}_proj.bias" for part in PARTS]
@@ -145,7 +145,8 @@ def _rename(name: str) -> str:
     return name
 
 
-def _rename_back(name: str) -> str:
+def released_name(name: str) -> str:
+    """Return the released name of one of SAM's, for tensors that are not split or joined."""
     # The transformer lies inside the mask decoder, so the longer place goes first.
     for released, sam in sorted(PLACES, key=lambda pair: -len(pair[1])):
         if name.startswith(sam):

@@ -9,17 +9,20 @@ from torch import Tensor
 
 from ultrasam.errors import CheckpointError
 
-FORMATS = ("sam", "ultrasam_released", "litemedsam", "ultrasam")
+FORMATS = ("sam", "ultrasam_released", "litemedsam", "ultrasam", "ultrasam_lite", "huggingface", "mmpretrain")
 PREFIXES = ("module.", "model.", "sam.", "detector.")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 # SAM's files may carry the pixel statistics, which are ours to know.
 IGNORED = ("pixel_mean", "pixel_std")
 
 
-RELEASED_SIGNS = (
-    "prompt_encoder.label_encoder.label_embedding.weight",
-    "backbone.channel_reduction.0.weight",
-)
+LITE_FORMAT = "ultrasam-lite-1"
+# MMPretrain's ViTSAM is the image encoder alone, under names that UltraSam.pth took over from it.
+VITSAM_SIGN = "channel_reduction.0.weight"
+RELEASED_SIGN = "prompt_encoder.label_encoder.label_embedding.weight"
+RELEASED_PARTS = ("decoder.", "bbox_head.", "prompt_encoder.")
+# What training tools save of an optimiser.
+OPTIMIZER_KEYS = {"optimizer", "optimizer_state_dict", "optim", "param_groups"}
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -44,7 +47,12 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
             raise CheckpointError(f"the weights hold {plain!r} twice, under two prefixes; keep one copy")
         state[plain] = value
     if not state:
-        keys = ", ".join(str(key) for key in list(content)[:5]) or "nothing"
+        keys = ", ".join(str(key)[:60] for key in list(content)[:5]) or "nothing"
+        if OPTIMIZER_KEYS & set(content):
+            raise CheckpointError(
+                f"the file holds the state of an optimizer and no weights (found: {keys}); "
+                "give the checkpoint that the training wrote with it"
+            )
         raise CheckpointError(
             f"the file holds no weights (found: {keys}); expected tensors by name, or a 'state_dict' of them"
         )
@@ -68,15 +76,21 @@ def detect_format(content: Mapping[str, Any]) -> str:
     """Name the family of a loaded file, wrapped or plain.
 
     Returns:
-        "ultrasam_released" (UltraSam.pth), "ultrasam" (files of this project), "litemedsam", or "sam"
+        "ultrasam_released" (UltraSam.pth), "ultrasam" (files of this project), "ultrasam_lite" (differences from
+        LiteMedSAM), "litemedsam", "huggingface" (SamModel), "mmpretrain" (ViTSAM, the image encoder alone), or "sam"
         (SAM and MedSAM, which names cannot tell apart).
 
     Raises:
         CheckpointError: of no known family.
     """
     state = unwrap(content)
-    if any(name in state for name in RELEASED_SIGNS):
-        return "ultrasam_released"
+    if any(name.startswith("delta.") for name in state) or (card_of(content) or {}).get("format") == LITE_FORMAT:
+        return "ultrasam_lite"
+    if "vision_encoder.patch_embed.projection.weight" in state:
+        return "huggingface"
+    if VITSAM_SIGN in state or f"backbone.{VITSAM_SIGN}" in state or RELEASED_SIGN in state:
+        whole = any(name.startswith(RELEASED_PARTS) for name in state)
+        return "ultrasam_released" if whole else "mmpretrain"
     encoder = [name for name in state if name.startswith("image_encoder.")]
     ours = card_of(content) is not None or str(content.get("format", "")).startswith("ultrasam-")
     inner = content.get("state_dict")
@@ -90,6 +104,6 @@ def detect_format(content: Mapping[str, Any]) -> str:
     if "image_encoder.patch_embed.proj.weight" in state:
         return "sam"
     raise CheckpointError(
-        f"the weights are of no known family (first names: {', '.join(list(state)[:3])}); "
-        "known are SAM, MedSAM, LiteMedSAM, UltraSam.pth and files of this project"
+        f"the weights are of no known family (first names: {', '.join(list(state)[:3])}); known are SAM, MedSAM, "
+        "LiteMedSAM, UltraSam.pth, Hugging Face's SamModel, MMPretrain's ViTSAM and files of this project"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from ultrasam.checkpoints.arch import ArchInfo, describe
 from ultrasam.checkpoints.cards import choose_card
 from ultrasam.checkpoints.convert import convert_released
 from ultrasam.checkpoints.formats import card_of, detect_format, unwrap
-from ultrasam.checkpoints.hashing import sha256_of
+from ultrasam.checkpoints.hashing import require_sha256, sha256_of
+from ultrasam.checkpoints.huggingface import from_huggingface, load_folder
+from ultrasam.checkpoints.lite import base_weights, unpack_lite
 from ultrasam.checkpoints.reading import safe_load
 from ultrasam.errors import CheckpointError
 
 RESIDUALS = ("single", "double")
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Weights:
     """A file of weights, read and renamed.
 
     Attributes:
-        path: the file.
+        path: the file, or a Hugging Face folder.
         format: family, as ``detect_format`` tells.
         arch: what the shapes say.
         mlp_residual: "single" or "double", the form that the weights were trained with.
@@ -44,6 +47,11 @@ class Weights:
     state: dict[str, Tensor]
     own_card: bool = False
     sha256: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Which of the network's parts the file holds."""
+        return tuple(part for part in PARTS if any(name.startswith(f"{part}.") for name in self.state))
 
 
 @dataclass
@@ -95,7 +103,7 @@ def read_weights(path: str | Path, *, sha256: str | None = None, name: str | Non
     """Read a file of any known family and rename its tensors to SAM's names.
 
     Args:
-        path: the file.
+        path: the file, or a Hugging Face folder.
         sha256: hash that it must have.
         name: name of the card to use (needed for a MedSAM file whose name does not say so).
 
@@ -103,15 +111,19 @@ def read_weights(path: str | Path, *, sha256: str | None = None, name: str | Non
         CheckpointError: it cannot be read or is of no known family.
     """
     path = Path(path)
-    content = safe_load(path, sha256=sha256)
+    if path.is_dir():
+        content = load_folder(path)
+        if sha256 is not None:
+            require_sha256(path, sha256)
+    else:
+        content = safe_load(path, sha256=sha256)
     try:
         family = detect_format(content)
-        state = unwrap(content)
-        if family == "ultrasam_released":
-            state = convert_released(state)
+        state = _sam_names(family, content)
         arch = describe(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    # SAM and MedSAM have the same names; the hash tells.
     digest = sha256_of(path) if family == "sam" and name is None else ""
     own = card_of(content)
     card = choose_card(own, family, arch.name, stem=path.stem, sha256=digest, name=name)
@@ -119,6 +131,20 @@ def read_weights(path: str | Path, *, sha256: str | None = None, name: str | Non
     if residual not in RESIDUALS:
         raise CheckpointError(f"{path}: its card has mlp_residual {residual!r}, expected one of {RESIDUALS}")
     return Weights(path, family, arch, residual, card, state, own is not None and name is None, digest)
+
+
+def _sam_names(family: str, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a file's tensors by SAM's names."""
+    state = unwrap(content)
+    if family == "ultrasam_lite":
+        return unpack_lite(state, base_weights(card_of(content) or {}))
+    if family == "huggingface":
+        return from_huggingface(state)
+    if family == "mmpretrain":
+        # The backbone may stand for itself or be part of a classifier.
+        whole = any(name.startswith("backbone.") for name in state)
+        return convert_released(state if whole else {f"backbone.{name}": value for name, value in state.items()})
+    return convert_released(state) if family == "ultrasam_released" else state
 
 
 def load_checkpoint(
