@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Measure the speed and memory of data preparation: ``python tools/benchmark_data.py --help``."""
+"""Measure the speed and memory of data preparation, or with ``--loading`` of the training pipeline."""
 
 import sys
 
-from data_prep.benchmark import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    if "--loading" in sys.argv[1:]:
+        from ultrasam.datasets.benchmark import main
+    else:
+        from data_prep.benchmark import main
+    sys.exit(main([argument for argument in sys.argv[1:] if argument != "--loading"]))

@@ -336,3 +336,20 @@ def test_concatenated_as_the_test_configurations_do(mini):
     dataset = DATASETS.build({"type": "ConcatDataset", "datasets": [part, {**part, "indices": 2}]})
     assert len(dataset) == 5 and dataset.metainfo["classes"] == ("lesion",)
     assert [dataset[i]["data_samples"].img_id for i in range(5)] == [1, 2, 3, 1, 2]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(0, 3), st.sampled_from(["pad", "squash"]), st.integers(0, 99)
+)  # fmt: skip
+def test_quarter_targets_are_the_bilinear_ones(height, width, count, mode, seed):
+    """The fast form for SAM's sizes against PyTorch's resizing of the whole square."""
+    masks = np.random.default_rng(seed).random((count, height, width)) < 0.6
+    fit = SquareTransform.fit(height, width, 64, mode)
+    square = torch.zeros(count, 1, 64, 64)
+    for row, mask in enumerate(masks):
+        small = torch.from_numpy(fit.mask(mask)).float()
+        square[row, 0, : small.shape[0], : small.shape[1]] = small
+    resize = torch.nn.functional.interpolate
+    expected = resize(square, size=(16, 16), mode="bilinear") if count else square[..., :16, :16]
+    assert torch.equal(low_resolution_targets(masks, fit, 16), expected[:, 0].round() > 0)

@@ -109,6 +109,8 @@ class FitSquare(BaseTransform):
 
 def low_resolution_targets(masks: NDArray[np.bool_], fit: SquareTransform, size: int) -> torch.Tensor:
     """Resize masks (N, H, W) into the padded square, then bilinearly to ``size``, and round: (N, size, size) bool."""
+    if fit.square == 4 * size:
+        return _quarter_targets(masks, fit, size)
     square = torch.zeros(len(masks), 1, fit.square, fit.square)
     for row, mask in enumerate(masks):
         small = fit.mask(mask)
@@ -118,6 +120,21 @@ def low_resolution_targets(masks: NDArray[np.bool_], fit: SquareTransform, size:
     else:
         square = square[..., :size, :size]
     return square[:, 0].round() > 0
+
+
+def _quarter_targets(masks: NDArray[np.bool_], fit: SquareTransform, size: int) -> torch.Tensor:
+    """As above for SAM's quarter: there bilinear resizing is the mean of the middle four of sixteen pixels.
+
+    One half rounds to 0, so three of the four must be foreground; only those pixels are looked up.
+    """
+    (height, width), (rows, columns) = fit.original_size, fit.resized_size
+    middle = np.arange(size)[:, None] * 4 + (1, 2)
+    y, x = middle[middle < rows], middle[middle < columns]
+    pixels = np.zeros((len(masks), 2 * size, 2 * size), np.uint8)
+    # As in SquareTransform.mask: the original pixel that holds the centre of the resized one.
+    y_from, x_from = (2 * y + 1) * height // (2 * rows), (2 * x + 1) * width // (2 * columns)
+    pixels[:, : len(y), : len(x)] = masks[:, y_from].take(x_from, axis=2)
+    return torch.from_numpy(pixels.reshape(len(masks), size, 2, size, 2).sum((2, 4), dtype=np.uint8) >= 3)
 
 
 @TRANSFORMS.register_module()
