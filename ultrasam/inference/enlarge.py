@@ -61,7 +61,7 @@ class Enlarger:
         transform: of the window.
         origin: (x, y) of the window in the image.
         size: (height, width) of the image.
-        field: (height, width) bool, outside of which nothing is mask; None for no such limit.
+        blocked: (height, width) bool, what is never mask; None for nothing.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Enlarger:
         transform: SquareTransform,
         origin: tuple[int, int],
         size: tuple[int, int],
-        field: NDArray[np.bool_] | None,
+        blocked: NDArray[np.bool_] | None = None,
     ) -> None:
         self.transform = transform
         self.origin = origin
         self.size = size
-        self.field = field
+        self.blocked = blocked
 
     def masks(self, logits: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Enlarge, threshold at 0 and cut to the field of view.
+        """Enlarge, threshold at 0 and take away what is never mask.
 
         Args:
             logits: (N, h, w) float32 over the padded square.
@@ -137,11 +137,11 @@ class Enlarger:
         return rows, columns
 
     def _finish(self, mask: NDArray[np.bool_], box: NDArray[np.float32], part: tuple[int, int, int, int]) -> None:
-        """Cut a mask to the field of view and measure its box, both within a part of the image."""
+        """Take from a mask what is blocked and measure its box, both within a part of the image."""
         y1, y2, x1, x2 = part
         inside = mask[y1:y2, x1:x2]
-        if self.field is not None:
-            inside &= self.field[y1:y2, x1:x2]
+        if self.blocked is not None:
+            inside &= ~self.blocked[y1:y2, x1:x2]
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if len(rows):
             box[:] = x1 + columns[0], y1 + rows[0], x1 + columns[-1] + 1, y1 + rows[-1] + 1

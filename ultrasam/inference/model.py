@@ -102,8 +102,9 @@ class UltraSam:
         Args:
             source: a path (image, DICOM, volume, video), an opened ``Scan``, or RGB or grey pixels.
             frame: number of the frame, from 0.
-            crop: encode the field of view alone; prompts and masks stay in pixels of the whole image.
-            clip: nothing outside of the field of view becomes mask; see ``Session``.
+            crop: encode the field of view alone, outside of which nothing is mask then; prompts and masks stay in
+                pixels of the whole image.
+            clip: text outside of the field of view never becomes mask; see ``Session``.
 
         Raises:
             DataError: the file cannot be read, or has no such frame.
@@ -120,7 +121,10 @@ class UltraSam:
         field = find_field(image)
         x1, y1, x2, y2 = window_of(field, (image.shape[0], image.shape[1]))
         embedding = self.encode([image[y1:y2, x1:x2]])[0]
-        return Session(self, image, embedding, spacing=scan.spacing, name=scan.name, clip=clip, origin=(x1, y1))
+        session = Session(self, image, embedding, spacing=scan.spacing, name=scan.name, origin=(x1, y1))
+        if field is not None:
+            session.block(field, ~field)
+        return session
 
     def fit(self, height: int, width: int) -> SquareTransform:
         """Return the transform from an image of a size in pixels to the network's square."""
@@ -170,7 +174,7 @@ class UltraSam:
             embedding: of this image, where it is there already (``encode``).
             spacing: mm along (rows, columns), for measures.
             name: of the image, for outputs.
-            clip: nothing outside of the field of view becomes mask; see ``Session``.
+            clip: text outside of the field of view never becomes mask; see ``Session``.
 
         Raises:
             DataError: the image has another type or shape, or the embedding is of another size.

@@ -309,5 +309,5 @@ class SamPredictor:
             return transform.logits_back(flat).unflatten(0, low.shape[:2])
         if low.is_cuda:
             return (transform.logits_back(flat) > 0).unflatten(0, low.shape[:2])
-        masks, _ = Enlarger(transform, (0, 0), (height, width), None).masks(flat)
+        masks, _ = Enlarger(transform, (0, 0), (height, width)).masks(flat)
         return torch.from_numpy(masks).unflatten(0, low.shape[:2])

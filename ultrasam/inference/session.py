@@ -16,7 +16,7 @@ from ultrasam.errors import PromptError
 from ultrasam.geometry.transform import SquareTransform
 from ultrasam.inference.decoding import Decoder
 from ultrasam.inference.enlarge import Enlarger
-from ultrasam.inference.field import check_in_field, find_field
+from ultrasam.inference.field import check_not_blocked, find_field, find_ink
 from ultrasam.inference.masks import Masks
 from ultrasam.inference.objects import ObjectState
 from ultrasam.inference.passes import run_passes
@@ -35,8 +35,8 @@ NOTHING = -32.0
 class Session:
     """One encoded image. Made by ``UltraSam.open`` or ``UltraSam.session``.
 
-    The field of view is looked for in the image. Where it is found, nothing outside of it becomes mask, and a positive
-    point or a box that lies outside is refused, so burnt-in text is never segmented; ``clip=False`` switches that off.
+    The field of view is looked for in the image. Text and borders outside of it never become mask, and a positive point
+    on them or a box around them is refused (``ultrasam.inference.field``); ``clip=False`` switches that off.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the whole image.
@@ -67,8 +67,8 @@ class Session:
         self.origin = origin
         self.objects: list[ObjectState] = []
         self.decoder = Decoder(model.sam, embedding.features)
-        self._clip = clip
-        self._enlarger: Enlarger | None = None
+        self._limits: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+        self._searched = not clip
 
     @property
     def transform(self) -> SquareTransform:
@@ -87,17 +87,22 @@ class Session:
         return x, y, x + width, y + height
 
     @property
-    def field(self) -> NDArray[np.bool_] | None:
-        """The field of view (H, W) bool that limits masks, or None."""
-        return self.enlarger.field
+    def limits(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """The field of view and what is never mask, both (H, W) bool; None where there is no such limit."""
+        if not self._searched:
+            field = find_field(self.image)
+            self._limits = None if field is None else (field, find_ink(self.image, field))
+            self._searched = True
+        return self._limits
 
     @property
-    def enlarger(self) -> Enlarger:
-        """What makes masks of the whole image; with the field of view, which is looked for once."""
-        if self._enlarger is None:
-            field = find_field(self.image) if self._clip else None
-            self._enlarger = Enlarger(self.transform, self.origin, self.size, field)
-        return self._enlarger
+    def field(self) -> NDArray[np.bool_] | None:
+        """The field of view (H, W) bool, or None where it is the whole image or was not looked for."""
+        return None if self.limits is None else self.limits[0]
+
+    def block(self, field: NDArray[np.bool_], blocked: NDArray[np.bool_]) -> None:
+        """Set the field of view and what is never mask, both (H, W) bool, in place of what is found in the image."""
+        self._limits, self._searched = (field, blocked), True
 
     def copy(self) -> Session:
         """Return a session with objects of its own; image, embedding and what was made of it are shared."""
@@ -167,12 +172,12 @@ class Session:
         """Refuse a prompt that does not fit this image.
 
         Raises:
-            PromptError: see ``check_prompt``; also outside of the field of view or of the cropped part, and logits of
-                another size.
+            PromptError: see ``check_prompt``; also on text outside of the field of view, in what was cropped away, and
+                logits of another size.
         """
         check_prompt(prompt, *self.size)
-        if self.field is not None:
-            check_in_field(prompt, self.field)
+        if self.limits is not None:
+            check_not_blocked(prompt, *self.limits)
         x1, y1, x2, y2 = self.window
         if prompt.points is not None and (x1, y1, x2, y2) != (0, 0, self.size[1], self.size[0]):
             inside = ((prompt.points >= (x1, y1)) & (prompt.points < (x2, y2))).all(axis=1)
@@ -220,7 +225,8 @@ class Session:
         self, logits: Tensor, scores: NDArray[np.float32], prompts: Sequence[Prompt] = ()
     ) -> Masks:
         """Make an answer of low-resolution logits (N, h, w) float32 and scores (N,)."""
-        masks, boxes = self.enlarger.masks(logits)
+        blocked = None if self.limits is None else self.limits[1]
+        masks, boxes = Enlarger(self.transform, self.origin, self.size, blocked).masks(logits)
         return Masks(masks, scores, logits.cpu(), boxes, self.image, self.spacing, self.name, list(prompts))
 
     def square_prompts(self, prompts: Sequence[Prompt]) -> Prompts:
