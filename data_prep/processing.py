@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.fov import background_crop, field_of_view
-from data_prep.hashing import perceptual_hash
 from data_prep.masks import apply_rules
 from data_prep.records import DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
 from ultrasam.io.images import write_png
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 # Bytes of a file in memory at a time.
 _PIECE = 1 << 20

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.frames import ImageFile
-from data_prep.hashing import perceptual_hash
 from data_prep.listing import find_files
 from data_prep.mask_files import BinaryMask
 from data_prep.records import Converter, DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
 from ultrasam.io.images import read_image, read_mask
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 INFO = DatasetInfo(
     slug="us_nerve",

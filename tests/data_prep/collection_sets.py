@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data_prep.hashing import perceptual_hash
 from data_prep.records import DatasetInfo
 from ultrasam.datasets.coco import write_coco
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 
 @dataclass(frozen=True)

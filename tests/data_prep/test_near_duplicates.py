@@ -15,9 +15,9 @@ from PIL import Image
 from data_prep.collection import near_duplicates
 from data_prep.collection.near_duplicates import CROWD, DISTANCE, bit_count, bit_count_by_table, find_candidates
 from data_prep.collection.pictures import read_thumbnails, same_picture
-from data_prep.hashing import perceptual_hash
 from ultrasam.errors import DataError
 from ultrasam.io.images import read_image
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 BITS_32 = 0x0F0F_0F0F_F0F0_F0F0
 

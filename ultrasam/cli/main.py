@@ -43,6 +43,13 @@ def info(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def checkpoint(argv: Sequence[str]) -> int:
+    """Say what weight files hold, convert, check and download them."""
+    from ultrasam.cli.checkpoint import main as run
+
+    return run(argv)
+
+
 def compare(argv: Sequence[str]) -> int:
     """Compare two result folders object by object, with intervals."""
     from ultrasam.cli.compare import main as run
@@ -64,9 +71,16 @@ def web(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def study(argv: Sequence[str]) -> int:
+    """List, run and collect the trainings of the composition study."""
+    from ultrasam.cli.study import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
-    "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "phantom": phantom,
-    "info": info, "web": web,
+    "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "study": study,
+    "phantom": phantom, "info": info, "checkpoint": checkpoint, "web": web,
 }  # fmt: skip
 
 

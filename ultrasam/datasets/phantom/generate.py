@@ -17,6 +17,7 @@ from ultrasam.datasets.phantom.store import Parameters, Report, existing_report,
 from ultrasam.errors import ConfigError, DataError
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
 from ultrasam.io.images import write_png
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 # Every dataset needs a patient for each split.
 MINIMUM_IMAGES = 3 * len(KINDS)
@@ -164,7 +165,9 @@ def _make_picture(job: tuple[Task, Parameters, Path]) -> dict[str, Any]:
         "group": f"{about.slug}/{task.patient + 1}",
         "split": task.split,
         "class": picture.image_class,
-        "spacing": [round(picture.spacing, 6)] * 2,
+        "spacing_mm": [round(picture.spacing, 6)] * 2,
+        # Of the picture as it is read: what `data_prep` finds near duplicates with.
+        "phash": perceptual_hash(np.repeat(picture.grey[..., None], 3, axis=2)),
         "objects": objects,
     }
 

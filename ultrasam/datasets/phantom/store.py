@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 AGNOSTIC = "object"
 MANIFEST = "manifest.json"
 # Raised whenever the same parameters give other pictures, so that an old folder is not taken for a new one.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,11 @@ def write_annotations(
             write(f"{kind.slug}/annotations/{split}.{kind.slug}.json", part, kind.classes)
             write(f"{kind.slug}/annotations/{split}.{kind.slug}.agnostic.json", part, (AGNOSTIC,))
         datasets[kind.slug] = {"application": kind.application, "classes": list(kind.classes), **_counts(own)}
+        # What a converted set has, so that `python -m data_prep prepare` takes the phantom's.
+        name = f"{kind.slug}/{MANIFEST}"
+        content = {"dataset": kind.slug, "name": kind.slug, "licence": "made", **datasets[kind.slug]}
+        write_atomic(folder / name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        files[name] = _digest(folder / name) or ""
     for split in SPLITS:
         write(
             f"{split}.agnostic.json", [record for record in records if record["split"] == split], (AGNOSTIC,)

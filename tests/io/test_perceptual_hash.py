@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from data_prep.hashing import perceptual_hash
 from ultrasam.datasets.phantom.patients import KINDS, draw_picture
+from ultrasam.io.perceptual_hash import perceptual_hash
 
 
 def distance(first: str, second: str) -> int:
