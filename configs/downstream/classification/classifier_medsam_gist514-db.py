@@ -1,0 +1,5 @@
+"""Classifier with MedSAM on GIST514-DB (Table 3)."""
+
+_base_ = ["./_base_/medsam.py", "./_base_/gist514_db.py"]
+
+model = dict(classes={{_base_.classes}})

@@ -1,0 +1,5 @@
+"""Classifier with MedSAM on MMOTU2D (Table 3)."""
+
+_base_ = ["./_base_/medsam.py", "./_base_/mmotu_2d.py"]
+
+model = dict(classes={{_base_.classes}})
