@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ultrasam.checkpoints.hashing import tensors_sha256
 from ultrasam.checkpoints.reading import safe_load
 from ultrasam.checkpoints.saving import write_tensors
 from ultrasam.errors import CheckpointError
@@ -201,11 +202,12 @@ def write_folder(
         raise CheckpointError(f"{folder} exists and is not an empty folder; choose another name")
     config = config_for(architecture, int(card["preprocessing"]["square"]))
     names = {name: value.detach().cpu().clone().contiguous() for name, value in to_huggingface(state).items()}
-    texts = {CONFIG: config, CARD: dict(card), PROCESSOR: processor_for(card["preprocessing"])}
+    card = {**card, "tensors_sha256": tensors_sha256(names)}
+    texts = {CONFIG: config, CARD: card, PROCESSOR: processor_for(card["preprocessing"])}
     temporary = folder.with_name(f".{folder.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
-        write_tensors(temporary / (SAFETENSORS if safe else TORCH), names, {"card": json.dumps(dict(card))})
+        write_tensors(temporary / (SAFETENSORS if safe else TORCH), names, {"card": json.dumps(card)})
         for name, content in texts.items():
             if content is not None:
                 (temporary / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ultrasam.checkpoints.hashing import sha256_of
-from ultrasam.checkpoints.loading import LoadReport, Weights, load_into, read_weights
+from ultrasam.checkpoints.loading import PARTS, LoadReport, Weights, load_into, read_weights
 from ultrasam.checkpoints.weights import LITE, resolve_weights
 from ultrasam.errors import CheckpointError
 from ultrasam.modeling.build import ARCHITECTURES, build_sam
@@ -68,6 +68,12 @@ def load_network(
 
 def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size: int | None = None) -> Network:
     """Build the network of weights that were read; see ``load_network``."""
+    lacking = [part for part in PARTS if part not in found.parts]
+    if lacking:
+        raise CheckpointError(
+            f"{found.path} holds no {' and no '.join(lacking)}, only {', '.join(found.parts)}; predicting needs all "
+            "three, so give the file of a whole network"
+        )
     sam = build_for(found, image_size)
     report = load_into(sam, found, resize_positions=image_size is not None)
     sam = sam.eval().requires_grad_(False).to(device)

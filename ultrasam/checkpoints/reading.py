@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ultrasam.checkpoints.hashing import require_sha256
-from ultrasam.checkpoints.unpickle import LEGACY_START, read_legacy, read_zip
+from ultrasam.checkpoints.unpickle import LEGACY_START, CodeInFileError, read_legacy, read_zip
 from ultrasam.errors import CheckpointError, DataError
 from ultrasam.io.files import require_content
 
@@ -38,12 +38,17 @@ MALFORMED = (
     ImportError,
 )
 
+# ViT-H with its optimizer is 8 GiB.
+MAX_CLAIMED = 32 << 30
+MAX_SMALL = 64 << 20
+
 
 def safe_load(path: str | Path, *, sha256: str | None = None) -> dict[str, Any]:
     """Read a PyTorch (.pth, .pt, .ckpt) or safetensors file without running any code in it.
 
     PyTorch files go through ``torch.load(weights_only=True)``; those that hold foreign objects go through our
-    restricted reader, in which such objects become inert ``Placeholder``s.
+    restricted reader, in which such objects become inert ``Placeholder``s. A file that names functions which run
+    programs or change files is refused as a whole.
 
     Args:
         path: the file.
@@ -53,25 +58,58 @@ def safe_load(path: str | Path, *, sha256: str | None = None) -> dict[str, Any]:
         The dictionary in the file, tensors on the CPU. Of safetensors: ``state_dict`` and perhaps ``card``.
 
     Raises:
-        CheckpointError: missing, a folder, empty, a web page, a pointer, truncated, of another kind or hash.
+        CheckpointError: missing, a folder, empty, a web page, a pointer, truncated, of another kind or hash, with
+            code in it, or larger when read than its size allows.
     """
     path = Path(path)
-    head = _head(path)
+    read = require_weight_file(path)
     if sha256 is not None:
         require_sha256(path, sha256)
-    if head.startswith(b"PK\x03\x04"):
-        content = _read_torch(path, read_zip)
-    elif head.startswith(LEGACY_START):
-        content = _read_torch(path, read_legacy)
-    elif _is_safetensors(head):
-        content = _read_safetensors(path)
-    else:
-        raise CheckpointError(
-            f"{path} is no PyTorch or safetensors file (it begins with {head[:8]!r}); download it again"
-        )
+    content = read(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary of weights")
+    _require_size(path, content)
     return dict(content)
+
+
+def require_weight_file(path: Path) -> Callable[[Path], Any]:
+    """Return what reads a file of weights, told by its first bytes.
+
+    Raises:
+        CheckpointError: missing, a folder, empty, a web page, a pointer, or of another kind.
+    """
+    head = _head(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_torch_zip
+    if head.startswith(LEGACY_START):
+        return _read_torch_legacy
+    if _is_safetensors(head):
+        return _read_safetensors
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        raise CheckpointError(
+            f"{path} is no PyTorch or safetensors file but a bare pickle, which may hold code; "
+            "write its tensors with torch.save or safetensors"
+        )
+    raise CheckpointError(f"{path} is no PyTorch or safetensors file (it begins with {head[:8]!r}); download it again")
+
+
+def _require_size(path: Path, content: dict[str, Any]) -> None:
+    """Refuse tensors that repeat a few stored numbers so often that copying them would fill the memory."""
+    allowed = max(MAX_CLAIMED, 2 * path.stat().st_size)
+    claimed, waiting, seen = 0, [content], {id(content)}
+    while waiting:
+        for value in waiting.pop().values():
+            if isinstance(value, torch.Tensor):
+                claimed += value.numel() * value.element_size()
+            elif isinstance(value, dict) and id(value) not in seen:
+                # A pickle may hold a dictionary that holds itself.
+                seen.add(id(value))
+                waiting.append(value)
+    if claimed > allowed:
+        raise CheckpointError(
+            f"{path} claims {claimed / 2**30:,.0f} GiB of tensors in {path.stat().st_size / 2**20:,.1f} MiB; "
+            "no network read here is that large, get the file from its source again"
+        )
 
 
 def _head(path: Path) -> bytes:
@@ -92,6 +130,14 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def _read_torch_zip(path: Path) -> Any:
+    return _read_torch(path, read_zip)
+
+
+def _read_torch_legacy(path: Path) -> Any:
+    return _read_torch(path, read_legacy)
+
+
 def _read_torch(path: Path, restricted: Callable[[Path], Any]) -> Any:
     """Read with PyTorch's own safe loader, else with ours."""
     if restricted is read_zip:
@@ -104,6 +150,11 @@ def _read_torch(path: Path, restricted: Callable[[Path], Any]) -> Any:
         pass
     try:
         return restricted(path)
+    except CodeInFileError as error:
+        raise CheckpointError(
+            f"{path} names {error}, code that weights never need; it was not run, and the file is refused: "
+            "get the weights from their source"
+        ) from error
     except MALFORMED as error:
         raise _damaged(path, error) from error
 
@@ -113,8 +164,16 @@ def _require_plain_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _damaged(path, error) from error
+    size = path.stat().st_size
+    # PyTorch stores without compression, so the parts are never larger than the file; entries that overlap are.
+    if unpacked > 2 * size + MAX_SMALL:
+        raise CheckpointError(
+            f"{path} would unpack from {size / 2**20:,.1f} to {unpacked / 2**20:,.0f} MiB, which PyTorch never writes; "
+            "get the file from its source again"
+        )
     if any(name.endswith("constants.pkl") for name in names):
         raise CheckpointError(f"{path} is a TorchScript program, not weights; export its state dict instead")
 

@@ -39,6 +39,42 @@ STORAGES = {
     "UntypedStorage": torch.uint8,
 }
 
+# Globals that weights never need and that only a file made to run something names. MMEngine's files do name
+# ``builtins.getattr``, which is inert here like everything else.
+CODE_MODULES = {
+    "_pickle", "asyncio", "code", "codeop", "commands", "concurrent", "ctypes", "ftplib", "http", "importlib",
+    "multiprocessing", "nt", "os", "pickle", "pip", "popen2", "posix", "pty", "runpy",
+    "shutil", "smtplib", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "timeit", "urllib", "venv",
+    "webbrowser",
+}  # fmt: skip
+CODE_BUILTINS = {
+    "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "globals", "input", "locals", "open",
+    "setattr", "vars",
+}  # fmt: skip
+CODE_NAMES = {
+    ("torch", "load"), ("torch.serialization", "load"), ("torch.jit", "load"), ("numpy", "load"),
+    ("numpy.testing._private.utils", "runstring"), ("types", "CodeType"), ("types", "FunctionType"),
+}  # fmt: skip
+CODE_PACKAGES = ("torch.hub", "torch.package", "torch.utils.cpp_extension")
+
+
+class CodeInFileError(pickle.UnpicklingError):
+    """The file names a function that runs programs or changes files."""
+
+
+def is_code(module: str, name: str) -> bool:
+    """Whether a global of a file is there to run something rather than to describe data."""
+    # A dotted name reaches through a module: ("torch", "os.system").
+    parts = name.split(".")
+    builtin = module in ("builtins", "__builtin__", "__builtins__")
+    return (
+        module.split(".")[0] in CODE_MODULES
+        or bool(set(parts[:-1]) & CODE_MODULES)
+        or (builtin and bool(set(parts) & CODE_BUILTINS))
+        or (module, name) in CODE_NAMES
+        or module.startswith(CODE_PACKAGES)
+    )
+
 
 class Placeholder:
     """Stands for an object of a class that is not loaded. Holds its name, keeps no data."""
@@ -151,9 +187,23 @@ class RestrictedUnpickler(pickle.Unpickler):
     ) -> None:
         super().__init__(stream, encoding="utf-8")
         self.storage = storage
+        self.code: list[str] = []
+
+    def load(self) -> Any:
+        """Return what the pickle describes.
+
+        Raises:
+            CodeInFileError: it names a function that runs programs or changes files. Nothing of it was run.
+        """
+        result = super().load()
+        if self.code:
+            raise CodeInFileError(self.code[0])
+        return result
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a global of the file stands for; nothing is imported."""
+        if is_code(module, name):
+            self.code.append(f"{module}.{name}")
         if (module, name) == ("collections", "OrderedDict"):
             return _Mapping
         if module in ("torch", "torch.storage") and name in STORAGES:
