@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from ultrasam.errors import ConfigError
 from ultrasam.modeling.sam import Preprocessing
 from ultrasam.models.embedding_cache import EmbeddingCache
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("maps", "tokens")
 
@@ -62,8 +65,13 @@ class Backbone(nn.Module, ABC):
         self.caches: dict[str, EmbeddingCache] = {}
         self.known_shapes: dict[str, list[tuple[int, ...]]] = {}
 
-    def settle(self) -> None:
-        """Freeze what is frozen; the last step of a subclass's constructor."""
+    def settle(self, weights: str | None) -> None:
+        """Freeze what is frozen; the last step of a subclass's constructor, with the weights it was given."""
+        if weights is None:
+            logger.warning(
+                "%s has random weights unless a checkpoint is loaded; set its option weights to start from a file",
+                type(self).__name__,
+            )
         if self.frozen:
             self.requires_grad_(False)
         self.train(self.training)

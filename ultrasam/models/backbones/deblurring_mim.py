@@ -76,4 +76,4 @@ class DeblurringMimBackbone(TimmVit):
         if weights is not None:
             path, state = read_state(weights)
             fill(self.net, rename_deblurring_mim(state, self.grid, path), path)
-        self.settle()
+        self.settle(weights)

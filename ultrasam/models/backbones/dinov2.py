@@ -96,4 +96,4 @@ class Dinov2Backbone(TimmVit):
         if weights is not None:
             path, state = read_state(weights)
             fill(self.net, rename_dinov2(state, self.grid, registers, path), path)
-        self.settle()
+        self.settle(weights)

@@ -70,7 +70,7 @@ class ResNetBackbone(Backbone):
         if not train_norm:
             for norm in self.norms():
                 norm.requires_grad_(False)
-        self.settle()
+        self.settle(weights)
 
     def norms(self) -> list[nn.Module]:
         """Return every BatchNorm."""

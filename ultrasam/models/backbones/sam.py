@@ -108,7 +108,7 @@ class SamBackbone(Backbone):
             self._set_tiny_vit(self.encoder, taps, drop_path_rate)
         if weights is not None:
             load_encoder(self.encoder, weights)
-        self.settle()
+        self.settle(weights)
 
     def _set_vit(self, encoder: ImageEncoder, taps: Sequence[int] | None, rate: float) -> None:
         depth = len(encoder.blocks)

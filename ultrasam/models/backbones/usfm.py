@@ -117,7 +117,7 @@ class UsfmBackbone(TimmVit):
             path, state = read_state(weights)
             renamed, normed = rename_usfm(state, self.grid, depth, path)
             fill(self.net, renamed, path, optional=() if normed else ("norm.",))
-        self.settle()
+        self.settle(weights)
 
     def share_index(self) -> None:
         """Let all blocks use one index of distances: at 1024 pixels each would take 134 MB."""

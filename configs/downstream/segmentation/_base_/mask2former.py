@@ -15,18 +15,16 @@ model = dict(
 )
 
 iterations = 8000
-no_decay = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999), fused="auto"),
+    constructor="LayerDecayConstructor",
     paramwise_cfg=dict(
-        custom_keys={
-            "backbone": dict(lr_mult=0.1, decay_mult=1.0),
-            "query_embed": no_decay,
-            "query_feat": no_decay,
-            "level_embed": no_decay,
-        },
-        norm_decay_mult=0.0,
+        backbone_lr_mult=0.1,
+        layer_decay=1.0,
+        no_decay_1d=False,
+        no_decay_norms=True,
+        no_decay_names=("query_embed", "query_feat", "level_embed"),
     ),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     accumulative_counts=1,
