@@ -148,6 +148,10 @@ def test_formats_of_other_files(small_state: dict[str, Tensor]) -> None:
         detect_format({"fc.weight": torch.ones(1)})
     with pytest.raises(CheckpointError, match=r"no weights \(found: epoch\)"):
         detect_format({"epoch": 1})
+    with pytest.raises(CheckpointError, match=r"state of an optimizer and no weights \(found: optimizer, epoch\)"):
+        detect_format({"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "epoch": 1})
+    with pytest.raises(CheckpointError, match=r"no known family \(first names: conv1\.weight, bn1\.weight"):
+        detect_format({name: torch.ones(1) for name in ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight")})
     with pytest.raises(CheckpointError, match=r"'a' twice"):
         unwrap({"a": torch.ones(1), "module.a": torch.ones(1)})
 

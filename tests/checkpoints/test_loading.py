@@ -213,7 +213,7 @@ def test_resolving_names_and_paths(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(b"x")
     assert resolve_weights(path) == path and resolve_weights(str(path)) == path
-    with pytest.raises(CheckpointError, match=r"'medsam9' is neither .* names are litemedsam, ultrasam-lite"):
+    with pytest.raises(CheckpointError, match=r"'medsam9' is neither .* names are ultrasam-lite, litemedsam"):
         resolve_weights("medsam9")
     with pytest.raises(CheckpointError, match="is a folder"):
         resolve_weights(tmp_path)

@@ -3,8 +3,11 @@
 import argparse
 import collections
 import io
+import json
 import os
 import pickle
+import re
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from safetensors.torch import save_file
 
 from ultrasam.checkpoints import safe_load, save_checkpoint, sha256_of
 from ultrasam.checkpoints.hashing import tensors_sha256
-from ultrasam.checkpoints.unpickle import Placeholder, RestrictedUnpickler
+from ultrasam.checkpoints.unpickle import CodeInFileError, Placeholder, RestrictedUnpickler
 from ultrasam.errors import CheckpointError
 
 
@@ -101,23 +104,45 @@ def test_foreign_objects_become_placeholders_that_name_their_class(tmp_path: Pat
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_a_payload_does_not_run(tmp_path: Path, legacy: bool) -> None:
+def test_a_payload_does_not_run_and_its_file_is_refused(tmp_path: Path, legacy: bool) -> None:
     target = tmp_path / "touched"
     path = tmp_path / "malicious.pth"
     torch.save({"w": torch.ones(2), "x": Toucher(target)}, path, _use_new_zipfile_serialization=not legacy)
-    result = safe_load(path)
+    with pytest.raises(CheckpointError, match=rf"malicious\.pth names {os.mkdir.__module__}\.mkdir, code .* not run"):
+        safe_load(path)
     assert not target.exists()
-    assert torch.equal(result["w"], torch.ones(2)) and isinstance(result["x"], Placeholder)
     # The payload is a real one: ordinary unpickling runs it.
     torch.load(path, weights_only=False)
     assert target.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os system", "posix popen", "subprocess Popen", "builtins exec", "__builtin__ eval", "builtins getattr.__import__",
+     "torch os.system", "torch.hub load", "importlib import_module", "runpy run_path", "torch load", "shutil rmtree",
+     "webbrowser open", "ctypes CDLL", "urllib.request urlretrieve", "builtins open"],
+)  # fmt: skip
+def test_names_of_code_are_refused(name: str) -> None:
+    module, function = name.split()
+    with pytest.raises(CodeInFileError, match=re.escape(f"{module}.{function}")):
+        unpickle(f"c{module}\n{function}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["builtins getattr", "mmengine.logging.history_buffer HistoryBuffer", "numpy.core.multiarray _reconstruct",
+     "pathlib PosixPath", "argparse Namespace", "collections defaultdict", "_codecs encode", "torch.optim.adamw AdamW"],
+)  # fmt: skip
+def test_names_in_honest_training_files_are_not(name: str) -> None:
+    module, function = name.split()
+    assert issubclass(unpickle(f"c{module}\n{function}\n".encode()), Placeholder)
 
 
 def test_a_payload_in_a_bare_pickle_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "touched"
     path = tmp_path / "a.pth"
     path.write_bytes(pickle.dumps({"x": Toucher(target)}, protocol=2))
-    with pytest.raises(CheckpointError, match=r"a\.pth is no PyTorch or safetensors file"):
+    with pytest.raises(CheckpointError, match=r"a\.pth is no PyTorch or safetensors file but a bare pickle"):
         safe_load(path)
     assert not target.exists()
 
@@ -142,12 +167,11 @@ def test_a_file_cannot_write_attributes_to_the_reader(target: bytes) -> None:
 
 
 def test_calls_in_a_pickle_reach_placeholders_only() -> None:
-    assert isinstance(unpickle(b"cos\nsystem\nX\x04\x00\x00\x00true\x85R"), Placeholder)
-    bound = unpickle(b"c__builtin__\ngetattr\ncos\npopen\nX\x04\x00\x00\x00read\x86R(X\x01\x00\x00\x00atR")
-    assert isinstance(bound, Placeholder)
-    assert isinstance(unpickle(b"ctorch\nload\n"), type) and issubclass(
-        unpickle(b"ctorch\nload\n"), Placeholder
+    assert isinstance(unpickle(b"cargparse\nNamespace\nX\x04\x00\x00\x00true\x85R"), Placeholder)
+    bound = unpickle(
+        b"c__builtin__\ngetattr\n" + b"ccollections\nCounter\n" + b"X\x04\x00\x00\x00read\x86R(X\x01\x00\x00\x00atR"
     )
+    assert isinstance(bound, Placeholder)
 
 
 def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path: Path) -> None:
@@ -206,6 +230,62 @@ def damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     cases["missing"] = (tmp_path / "missing.pth", "does not exist")
     cases["null"] = (Path("a\0b"), "cannot be read|does not exist")
     return cases
+
+
+def lying_header(**changes: Any) -> bytes:
+    """A safetensors file of 4 numbers whose header says something else."""
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **changes}
+    header = json.dumps({"w": entry}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lying_header(shape=[1 << 40]),
+        lying_header(data_offsets=[0, 1 << 40], shape=[1 << 38]),
+        lying_header(data_offsets=[8, 24]),
+        lying_header(data_offsets=[16, 0]),
+        lying_header(shape=[-4]),
+        lying_header(dtype="F99"),
+        lying_header()[:-1],
+        lying_header() + b"more",
+        struct.pack("<Q", 90_000_000) + b'{"w":',
+        struct.pack("<Q", 1 << 62) + b'{"w":{}}',
+        struct.pack("<Q", 8) + b"{{{{{{{{",
+    ],
+)
+def test_lying_safetensors_headers_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged or cut off|no PyTorch or safetensors") as caught:
+        safe_load(path)
+    assert "a.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_archives_that_unpack_to_more_than_they_hold_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(100 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(CheckpointError, match=r"bomb\.pth would unpack from 0\.1 to 100 MiB"):
+        safe_load(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_tensors_that_repeat_one_number_forever_are_refused(tmp_path: Path, legacy: bool) -> None:
+    path = tmp_path / "bomb.pth"
+    content = {"state_dict": {"w": torch.zeros(1).expand(1 << 20, 1 << 20)}}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"claims 4,096 GiB of tensors"):
+        safe_load(path)
+
+
+def test_a_dictionary_that_holds_itself_is_read(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"w": torch.ones(1)}
+    content["self"] = content
+    torch.save(content, tmp_path / "a.pth")
+    assert torch.equal(safe_load(tmp_path / "a.pth")["w"], torch.ones(1))
 
 
 def test_files_that_are_no_weights_get_one_clear_sentence(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import secrets
 import shutil
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,6 +24,13 @@ MAX_BYTES = 16 << 30
 SPARE_BYTES = 64 << 20
 TIMEOUT_SECONDS = 30.0
 
+NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+)
 # Called with bytes so far and the whole size, None where the server does not tell.
 Progress = Callable[[int, "int | None"], None]
 
@@ -114,7 +122,7 @@ def _download(
         raise CheckpointError(
             f"{address} answered {error.code} {error.reason}; get {entry.where} and put it at {path}"
         ) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except NETWORK_ERRORS as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
         raise CheckpointError(
             f"{address} cannot be reached ({reason}); on a machine with network get {entry.where} and put it at "

@@ -95,7 +95,7 @@ _ENTRIES = (
         "UltraSam.pth",
         "UltraSam, ViT-B, trained on US-43d, points and boxes",
         "CC BY-NC-SA (not for commercial use)",
-        "about 400 MB",
+        "about 375 MB",
         "https://github.com/CAMMA-public/UltraSam",
     ),
 )
