@@ -87,6 +87,8 @@ def read_header(source: Source, name: str) -> Any:
             stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True)
             rest = stream.read(4)
+            # Copies of the data set would warn of a stream that is closed.
+            dataset.buffer = None
     except _failures() as error:
         raise _unreadable(where, error) from error
     if len(rest) < 4 and not _is_deflated(dataset):
