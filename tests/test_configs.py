@@ -78,7 +78,7 @@ def test_pipelines_prepare_images_as_the_model_needs(cfg):
         target = model.sam.low_res_size if loader == "train_dataloader" else None
         assert fit.get("target_size") == target, loader
         names = [step["type"] for step in dataset["pipeline"]]
-        assert names[0] == "LoadUltrasound" and names[-1] == "PackPrompted"
+        assert names[0] in ("LoadUltrasound", "MakeUltrasound") and names[-1] == "PackPrompted"
         assert ("FlipHorizontal" not in names) or loader == "train_dataloader"
         assert (dataset["prompt"] == "train") == (loader == "train_dataloader")
         assert bool(dataset.get("test_mode")) == (loader != "train_dataloader")

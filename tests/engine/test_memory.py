@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from ultrasam.engine.memory import MIB, children, proportional_bytes
 from ultrasam.geometry.rle import encode_mask
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux's /proc")
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
 def test_memory_that_is_taken_is_seen():
     before = proportional_bytes(os.getpid())
     taken = np.ones(40 * MIB, np.uint8)
