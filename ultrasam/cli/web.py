@@ -80,7 +80,8 @@ def _run(options: argparse.Namespace) -> int:
                 webbrowser.open(address)
 
         try:
-            server.serve(taken, server.make_app(engine, limits, options.host, tuple(options.allow_host)), ready)
+            app = server.make_app(engine, limits, options.host, tuple(options.allow_host))
+            server.make_server(app, ready).run(sockets=[taken])
         except KeyboardInterrupt:
             # uvicorn has shut down already and passes the interrupt on.
             return 0

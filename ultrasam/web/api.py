@@ -204,9 +204,9 @@ def edit(given: Given, study: Opened, frame: Frame, change: Edit) -> dict[str, A
 
 
 @routes.get("/api/studies/{key}/files/{kind}")
-def files(study: Opened, kind: str, frame: Number = 0) -> Response:
+def files(given: Given, study: Opened, kind: str, frame: Number = 0) -> Response:
     """Return a result file."""
-    made = downloads.make(study, kind, min(frame, study.scan.frames - 1))
+    made = downloads.make(study, kind, min(frame, study.scan.frames - 1), _model_words(given.engine))
     return Response(made.data, media_type=made.media_type, headers={"content-disposition": attachment(made.name)})
 
 
@@ -216,7 +216,7 @@ def _open(given: Services, data: bytes, name: str) -> Study:
     scan = given.reader(data, name)
     height, width = scan.size
     # Images and volumes are kept decoded, other files as they came.
-    decoded = scan.frames * height * width if scan.kind in ("image", "volume", "array") else 0
+    decoded = 3 * scan.frames * height * width if scan.kind in ("image", "volume", "array") else 0
     return given.store.add(scan, len(data) + decoded)
 
 
@@ -273,7 +273,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return say(error.status_code, "There is nothing at this address." if error.status_code == 404 else error.detail)
+        sentence = "There is nothing at this address."
+        return say(error.status_code, sentence if error.status_code == 404 else f"Refused: {error.detail.lower()}.")
 
     @app.exception_handler(MemoryError)
     async def full(request: Request, error: MemoryError) -> Response:

@@ -14,6 +14,8 @@ from ultrasam.web.guard import App, Guard
 from ultrasam.web.limits import Limits
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from ultrasam.inference import UltraSam
     from ultrasam.web.engine import Engine
 
@@ -93,8 +95,8 @@ def load_model(weights: str | Path | None, device: str | None) -> UltraSam:
     return model
 
 
-def serve(taken: socket.socket, app: App, on_ready: Callable[[], None]) -> None:
-    """Answer requests until interrupted; ``on_ready`` is called when the first would be answered."""
+def make_server(app: App, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """Return a server, to be run on a socket of `bind`; ``on_ready`` is called when it would answer."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -111,6 +113,5 @@ def serve(taken: socket.socket, app: App, on_ready: Callable[[], None]) -> None:
         "ws": "none",
         "lifespan": "off",
         "timeout_graceful_shutdown": 3,
-        "h11_max_incomplete_event_size": 32 * 1024,
     }
-    Server(uvicorn.Config(app, **options)).run(sockets=[taken])  # type: ignore[arg-type]
+    return Server(uvicorn.Config(app, **options))  # type: ignore[arg-type]

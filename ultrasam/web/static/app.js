@@ -323,14 +323,11 @@ const filter = () => stage.filter(Number(find("brightness").value), Number(find(
 slider("brightness", filter);
 slider("contrast", filter);
 
-find("show-masks").addEventListener("change", (event) => {
-  scene.masks = event.target.checked;
-  stage.draw();
-});
-find("show-prompts").addEventListener("change", (event) => {
-  scene.prompts = event.target.checked;
-  stage.draw();
-});
+for (const part of ["masks", "prompts", "diameter"])
+  find(`show-${part}`).addEventListener("change", (event) => {
+    scene[part] = event.target.checked;
+    stage.draw();
+  });
 find("clip").addEventListener("change", async (event) => {
   if (state.study) await api.clip(state.study.id, event.target.checked).catch(fail);
 });

@@ -30,10 +30,10 @@ export function measureRows(mark) {
   if (found.area_mm2 != null) {
     const area = found.area_mm2 >= 100 ? digits(found.area_mm2 / 100, "cm²") : digits(found.area_mm2, "mm²");
     rows.push(["Area", area]);
-    rows.push(["Diameters", `${digits(found.long_axis_mm, "")}× ${digits(found.short_axis_mm, "mm")}`]);
+    rows.push(["Diameters", `${digits(found.long_mm, "")}× ${digits(found.short_mm, "mm")}`]);
   } else {
     rows.push(["Area", `${Math.round(found.area_px).toLocaleString("en")} px`]);
-    rows.push(["Diameters", `${Math.round(found.long_axis_px)} × ${Math.round(found.short_axis_px)} px`]);
+    rows.push(["Diameters", `${Math.round(found.long_px)} × ${Math.round(found.short_px)} px`]);
   }
   rows.push(["Score", mark.score.toFixed(2)]);
   return rows;

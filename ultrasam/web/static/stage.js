@@ -16,7 +16,7 @@ export class Stage {
     this.bitmap = null;
     this.size = null; // [width, height] of the image in pixels
     this.fitted = true;
-    this.scene = { objects: [], active: null, pending: null, box: null, cursor: null, opacity: 0.35, masks: true, prompts: true };
+    this.scene = { objects: [], active: null, pending: null, box: null, cursor: null, opacity: 0.35, masks: true, prompts: true, diameter: true };
     this.onView = () => {};
     this.waiting = false;
     new ResizeObserver(() => this.resize()).observe(element);
@@ -132,7 +132,7 @@ export class Stage {
 
   drawScene() {
     const pen = this.drawings.getContext("2d");
-    const { objects, active, pending, box, cursor, opacity, masks, prompts } = this.scene;
+    const { objects, active, pending, box, cursor, opacity, masks, prompts, diameter } = this.scene;
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.drawings.width, this.drawings.height);
     if (!this.size) return;
@@ -141,12 +141,12 @@ export class Stage {
       for (const object of objects) if (object.outline) this.drawMask(pen, object, object.number === active, opacity);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (masks) for (const object of objects) if (object.crop) this.drawNumber(pen, object);
-    if (prompts)
-      for (const object of objects) {
-        if (!object.mark || object.number !== active) continue;
-        if (object.mark.box) this.drawBox(pen, object.mark.box, colourOf(object.number));
-        for (const [x, y, inside] of object.mark.points) this.drawPoint(pen, x + 0.5, y + 0.5, inside);
-      }
+    const chosen = objects.find((object) => object.number === active);
+    if (masks && diameter && chosen?.mark?.measures.long_ends) this.drawDiameter(pen, chosen.mark.measures.long_ends);
+    if (prompts && chosen?.mark) {
+      if (chosen.mark.box) this.drawBox(pen, chosen.mark.box, colourOf(active));
+      for (const [x, y, inside] of chosen.mark.points) this.drawPoint(pen, x + 0.5, y + 0.5, inside);
+    }
     for (const mark of pending || []) {
       if (mark.box) this.drawBox(pen, mark.box, "#ffffff");
       else this.drawPoint(pen, mark.x + 0.5, mark.y + 0.5, mark.inside, true);
@@ -187,6 +187,29 @@ export class Stage {
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.fillText(text, x, top + 9);
+  }
+
+  // A line with calipers at its ends, which are places of pixels by their index.
+  drawDiameter(pen, ends) {
+    const [[a, b], [c, d]] = ends.map(([x, y]) => this.toStage(x + 0.5, y + 0.5));
+    for (const [colour, width] of [["#000000b0", 3], ["#ffffff", 1.1]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = width;
+      pen.setLineDash([2, 4]);
+      pen.beginPath();
+      pen.moveTo(a, b);
+      pen.lineTo(c, d);
+      pen.stroke();
+      pen.setLineDash([]);
+      pen.beginPath();
+      for (const [x, y] of [[a, b], [c, d]]) {
+        pen.moveTo(x - 5, y);
+        pen.lineTo(x + 5, y);
+        pen.moveTo(x, y - 5);
+        pen.lineTo(x, y + 5);
+      }
+      pen.stroke();
+    }
   }
 
   drawPoint(pen, x, y, inside, isPending = false) {
