@@ -69,7 +69,7 @@ def test_parts_do_not_divide_patients(tmp_path):
         ClassDataset("t.csv", data_root=str(tmp_path), group_pattern=r"^(p\d+)_", part=part)
         for part in ("train", "val", "test")
     ]
-    groups = [{image.group for image in part.images} for part in parts]
+    groups = [{image.group for image in part.entries} for part in parts]
     assert sum(map(len, parts)) == 120 and sum(map(len, groups)) == 40
     # Every part knows all classes, in one order.
     assert {part.metainfo["classes"] for part in parts} == {("a", "b")}

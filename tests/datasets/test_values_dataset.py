@@ -120,5 +120,5 @@ def test_hc18_circumference_is_that_of_the_drawn_ellipse(shared, caplog):
 @pytest.mark.shared
 def test_hc18_parts_keep_a_fetus_together(shared):
     options = dict(data_root=str(shared / "data/hc18"), missing="skip", test_share=0.3, val_share=0.1, **HC18)
-    groups = [{item.group for item in ValueDataset(part=part, **options).images} for part in ("train", "val", "test")]
+    groups = [{item.group for item in ValueDataset(part=part, **options).entries} for part in ("train", "val", "test")]
     assert all(groups) and not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])

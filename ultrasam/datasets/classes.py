@@ -92,9 +92,11 @@ class ClassDataset(Dataset[Any]):
         if part != "all":
             kept = [i for i in source.images if part_of(i.group, test_share, val_share, split_seed) == part]
             source = LabelSource(kept, source.classes)
-        self.images: list[LabelledImage] = chosen(source.images, indices, self.ann_file)
-        self.labels = [names.index(image.label) for image in self.images]
-        self.metainfo: dict[str, Any] = {"classes": tuple(names), **(metainfo or {})}
+        self.entries: list[LabelledImage] = chosen(source.images, indices, self.ann_file)
+        self.labels = [names.index(image.label) for image in self.entries]
+        # The card of a checkpoint counts images by this name.
+        origin = " and ".join(sorted({image.dataset for image in self.entries}))
+        self.metainfo: dict[str, Any] = {"classes": tuple(names), "source": origin, **(metainfo or {})}
         self.pipeline = Compose(list(pipeline))
         self._report_empty()
 
@@ -106,7 +108,7 @@ class ClassDataset(Dataset[Any]):
             logger.warning("%s: no image has the class %s", self.ann_file, " or ".join(map(repr, empty)))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.entries)
 
     def full_init(self) -> None:
         """Do nothing: the source is read in the constructor (MMEngine's wrappers call this)."""
@@ -121,7 +123,7 @@ class ClassDataset(Dataset[Any]):
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """Return what the pipeline starts from."""
-        image = self.images[int(index)]
+        image = self.entries[int(index)]
         return {
             "img_path": str(image.path),
             "img_id": image.image_id,

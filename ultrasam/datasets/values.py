@@ -120,23 +120,25 @@ class ValueDataset(Dataset[Any]):
             images = values_from_table(path, root, columns, missing)
         if part != "all":
             images = [i for i in images if part_of(i.group, test_share, val_share, split_seed) == part]
-        self.images: list[MeasuredImage] = chosen(images, indices, self.ann_file)
-        self.metainfo: dict[str, Any] = {"quantity": quantity, "unit": unit, **(metainfo or {})}
+        self.entries: list[MeasuredImage] = chosen(images, indices, self.ann_file)
+        # The card of a checkpoint counts images by this name.
+        origin = " and ".join(sorted({image.dataset for image in self.entries}))
+        self.metainfo: dict[str, Any] = {"quantity": quantity, "unit": unit, "source": origin, **(metainfo or {})}
         self.pipeline = Compose(list(pipeline))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.entries)
 
     def full_init(self) -> None:
         """Do nothing: the source is read in the constructor (MMEngine's wrappers call this)."""
 
     def measured(self) -> list[MeasuredImage]:
         """Return all images with their values."""
-        return self.images
+        return self.entries
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """Return what the pipeline starts from."""
-        image = self.images[int(index)]
+        image = self.entries[int(index)]
         return {
             "img_path": str(image.path),
             "img_id": image.image_id,
