@@ -78,7 +78,15 @@ def study(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def predict(argv: Sequence[str]) -> int:
+    """Segment what points and boxes show in images, DICOM, volumes and videos."""
+    from ultrasam.cli.predict import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
+    "predict": predict,
     "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "study": study,
     "phantom": phantom, "info": info, "checkpoint": checkpoint, "web": web,
 }  # fmt: skip

@@ -166,6 +166,62 @@ def write_overlay(
     write_png(path, drawn)
 
 
+class Collected:
+    """Answers brought together for one JSON and one table; only their encoded masks and measures are kept."""
+
+    def __init__(self) -> None:
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.rows: list[list[str]] = []
+        self._categories: dict[str, int] = {}
+
+    def add(self, answer: Answer) -> list[Measures]:
+        """Take in one frame; return the measures of its masks."""
+        height, width = answer.masks.shape[1:]
+        self.images.append({"id": len(self.images) + 1, "file_name": answer.file_name, "height": height,
+                            "width": width, "frame": answer.frame})  # fmt: skip
+        found = answer.measures()
+        for index, measures in enumerate(found):
+            self.rows.append(_row(answer, index, measures))
+            category = self._categories.setdefault(answer.name(index), len(self._categories) + 1)
+            if measures.area_px == 0:
+                continue
+            x1, y1, x2, y2 = measures.box
+            annotation = {
+                "id": len(self.annotations) + 1,
+                "image_id": len(self.images),
+                "category_id": category,
+                "iscrowd": 0,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": measures.area_px,
+                "segmentation": encode_mask(answer.masks[index]),
+                "score": float(answer.scores[index]),
+                "object": index + 1,
+                "measures": measures.to_dict(),
+            }
+            if answer.prompts:
+                annotation["prompt"] = dict(answer.prompts[index])
+            self.annotations.append(annotation)
+        return found
+
+    def document(self, info: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the COCO annotation document; see :func:`coco_document`."""
+        named = [{"id": number, "name": name} for name, number in self._categories.items()]
+        return {"info": dict(info or {}), "images": self.images, "annotations": self.annotations,
+                "categories": named or [{"id": 1, "name": "object"}]}  # fmt: skip
+
+    def write_coco(self, path: str | Path, info: Mapping[str, Any] | None = None) -> None:
+        """Write the document as JSON, whole or not at all; DataError where the file cannot be written."""
+        text = json.dumps(self.document(info), ensure_ascii=False, allow_nan=False)
+        write_atomic(path, (text + "\n").encode("utf-8"))
+
+    def write_measures(self, path: str | Path) -> None:
+        """Write the table, CSV in UTF-8, whole or not at all; DataError where the file cannot be written."""
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer).writerows([_COLUMNS, *self.rows])
+        write_atomic(path, buffer.getvalue().encode("utf-8"))
+
+
 def coco_document(answers: Iterable[Answer], info: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return predictions as a COCO annotation document.
 
@@ -177,35 +233,7 @@ def coco_document(answers: Iterable[Answer], info: Mapping[str, Any] | None = No
         answers: one a frame.
         info: what stands under "info".
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    categories: dict[str, int] = {}
-    for answer in answers:
-        height, width = answer.masks.shape[1:]
-        images.append({"id": len(images) + 1, "file_name": answer.file_name, "height": height, "width": width,
-                       "frame": answer.frame})  # fmt: skip
-        for index, measures in enumerate(answer.measures()):
-            category = categories.setdefault(answer.name(index), len(categories) + 1)
-            if measures.area_px == 0:
-                continue
-            x1, y1, x2, y2 = measures.box
-            found = {
-                "id": len(annotations) + 1,
-                "image_id": len(images),
-                "category_id": category,
-                "iscrowd": 0,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": measures.area_px,
-                "segmentation": encode_mask(answer.masks[index]),
-                "score": float(answer.scores[index]),
-                "object": index + 1,
-                "measures": measures.to_dict(),
-            }
-            if answer.prompts:
-                found["prompt"] = dict(answer.prompts[index])
-            annotations.append(found)
-    named = [{"id": number, "name": name} for name, number in categories.items()] or [{"id": 1, "name": "object"}]
-    return {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": named}
+    return _collected(answers).document(info)
 
 
 def write_coco(path: str | Path, answers: Iterable[Answer], info: Mapping[str, Any] | None = None) -> None:
@@ -214,8 +242,7 @@ def write_coco(path: str | Path, answers: Iterable[Answer], info: Mapping[str, A
     Raises:
         DataError: the file cannot be written.
     """
-    text = json.dumps(coco_document(answers, info), ensure_ascii=False, allow_nan=False)
-    write_atomic(path, (text + "\n").encode("utf-8"))
+    _collected(answers).write_coco(path, info)
 
 
 def write_measures(path: str | Path, answers: Iterable[Answer]) -> None:
@@ -224,22 +251,26 @@ def write_measures(path: str | Path, answers: Iterable[Answer]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    buffer = io.StringIO(newline="")
-    table = csv.writer(buffer)
-    table.writerow(_COLUMNS)
+    _collected(answers).write_measures(path)
+
+
+def _collected(answers: Iterable[Answer]) -> Collected:
+    found = Collected()
     for answer in answers:
-        for index, found in enumerate(answer.measures()):
-            centre = found.centroid or ("", "")
-            sizes = (found.area_px, found.area_mm2, found.long_px, found.long_mm, found.short_px, found.short_mm,
-                     found.perimeter_px, found.perimeter_mm)  # fmt: skip
-            table.writerow([answer.file_name, answer.frame, index + 1, answer.name(index),
-                            f"{float(answer.scores[index]):.4f}", *map(_cell, sizes), *map(_cell, centre),
-                            *found.box])  # fmt: skip
-    write_atomic(path, buffer.getvalue().encode("utf-8"))
+        found.add(answer)
+    return found
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None or value == "" else f"{value:.4f}".rstrip("0").rstrip(".")
+def _row(answer: Answer, index: int, found: Measures) -> list[str]:
+    """Return the cells of one object, in the order of the columns."""
+    sizes = (found.area_px, found.area_mm2, found.long_px, found.long_mm, found.short_px, found.short_mm,
+             found.perimeter_px, found.perimeter_mm, *(found.centroid or (None, None)))  # fmt: skip
+    return [answer.file_name, str(answer.frame), str(index + 1), answer.name(index),
+            f"{float(answer.scores[index]):.4f}", *map(_cell, sizes), *map(str, found.box)]  # fmt: skip
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def _palette() -> list[int]:

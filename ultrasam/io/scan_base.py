@@ -16,6 +16,13 @@ Kind = Literal["image", "dicom", "volume", "video", "array"]
 Frame = NDArray[np.uint8]
 
 
+def stem_of(name: str) -> str:
+    """Return a file's name without its suffix, ".nii.gz" as one; numbers of DICOM names (1.2.840.113) are no suffix."""
+    name = name[:-3] if name.lower().endswith(".nii.gz") else name
+    suffix = Path(name).suffix[1:]
+    return Path(name).stem if suffix and not suffix.isdigit() else name
+
+
 class Scan(ABC):
     """An ultrasound file, opened. Frames are read when they are asked for.
 
@@ -42,11 +49,8 @@ class Scan(ABC):
 
     @property
     def stem(self) -> str:
-        """The name without its suffix (".nii.gz" as one), from which results are named."""
-        name = self.name[:-3] if self.name.lower().endswith(".nii.gz") else self.name
-        known = Path(name).suffix[1:]
-        # The numbers at the end of a DICOM file's name (1.2.840.113) are no suffix.
-        return Path(name).stem if known and not known.isdigit() else name
+        """The name without its suffix, from which results are named; see `stem_of`."""
+        return stem_of(self.name)
 
     def read(self, frame: int = 0) -> Frame:
         """Return a frame, uint8 (height, width, 3) RGB.

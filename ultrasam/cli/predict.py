@@ -1,0 +1,206 @@
+"""``ultrasam predict``: masks of points and boxes in any ultrasound file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultrasam.cli.predict_options import Asked, build_parser, parse
+from ultrasam.errors import DataError, PromptError, UltraSamError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ultrasam.cli.predict_results import Frame, Results
+    from ultrasam.inference.model import UltraSam
+    from ultrasam.inference.prompt import Prompt
+    from ultrasam.io.prompts_file import Wanted
+    from ultrasam.io.scan_base import Scan
+
+    Objects = Mapping[int | None, Sequence[Wanted]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict and write; return 0, or 2 where anything could not be done."""
+    options = build_parser().parse_args(argv)
+    try:
+        return _run(options, parse(options))
+    except UltraSamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, asked: Asked) -> int:
+    from ultrasam.cli.predict_results import Results
+    from ultrasam.inference.model import UltraSam
+
+    listed = _listed(options.scans)
+    tasks, problems, notes = _tasks(options, asked, listed)
+    names = _names(listed)
+    single = names[listed[0][0]] if len(listed) == 1 else None
+    results = Results(Path(options.out), asked.formats, options.overwrite, single)
+    for note in notes:
+        print(note)
+    failures = [_failed(problem) for problem in problems]
+    model = UltraSam.from_checkpoint(options.weights, device=options.device) if tasks else None
+    if model is not None:
+        results.info = _about(model)
+    done = 0
+    for path, relative in listed:
+        if path not in tasks or model is None:
+            continue
+        try:
+            _predict_scan(model, path, relative, names[path], tasks[path], options, asked, results)
+            done += 1
+        except UltraSamError as error:
+            text = str(error)
+            failures.append(_failed(text if path.name in text else f"{path}: {text}"))
+    results.finish()
+    return _said(results, done, len(listed), len(failures))
+
+
+def _failed(problem: str) -> str:
+    print(f"error: {problem}", file=sys.stderr)
+    return problem
+
+
+def _said(results: Results, done: int, scans: int, failures: int) -> int:
+    """Print the last line; return the exit status."""
+    objects = len(results.collected.annotations)
+    if not results.written:
+        print(f"error: nothing was written for {scans} scans ({failures} errors, see above)", file=sys.stderr)
+        return 2
+    missed = f", {failures} errors (see above)" if failures else ""
+    empty = "" if objects else ", but no mask has a pixel; give other prompts"
+    print(f"wrote {objects} masks of {done} of {scans} scans{missed} to {results.folder} ({len(results.written)} files)"
+          f"{empty}")  # fmt: skip
+    return 2 if failures or not objects else 0
+
+
+def _listed(patterns: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return every scan with its path as seen from the folder that was given, or its name."""
+    from ultrasam.io.scan import find_scans
+
+    found: dict[Path, str] = {}
+    for pattern in patterns:
+        folder = Path(pattern)
+        for path in find_scans([pattern]):
+            found.setdefault(path, path.relative_to(folder).as_posix() if folder.is_dir() else path.name)
+    return list(found.items())
+
+
+def _names(listed: Sequence[tuple[Path, str]]) -> dict[Path, str]:
+    """Return the stem of every scan's results."""
+    from ultrasam.cli.predict_results import stems_of
+    from ultrasam.io.scan_base import stem_of
+
+    stems = stems_of([(relative, stem_of(path.name)) for path, relative in listed])
+    if len({stem.casefold() for stem in stems}) < len(stems):
+        common = Path(os.path.commonpath([path.absolute() for path, _ in listed]))
+        apart = [(path.absolute().relative_to(common).as_posix(), stem_of(path.name)) for path, _ in listed]
+        stems = stems_of(apart)
+    return {path: stem for (path, _), stem in zip(listed, stems, strict=True)}
+
+
+def _tasks(
+    options: argparse.Namespace, asked: Asked, listed: Sequence[tuple[Path, str]]
+) -> tuple[dict[Path, Objects], list[str], list[str]]:
+    """Return the objects of every scan that has any, problems, and notes."""
+    if options.prompts is None:
+        return {path: {None: asked.objects} for path, _ in listed}, [], []
+    from ultrasam.io.prompts_file import read_prompts
+
+    prompts = read_prompts(options.prompts, options.min_score, options.prompt_images)
+    found, problems = prompts.of(listed)
+    tasks: dict[Path, Objects] = {path: frames for path, frames in found.items() if any(frames.values())}
+    notes = []
+    if prompts.left_out:
+        notes.append(f"{prompts.left_out} boxes have a score below {options.min_score:g} and are left out")
+    idle = [relative for path, relative in listed if path not in tasks]
+    if idle:
+        more = ", ..." if len(idle) > 3 else ""
+        notes.append(f"{len(idle)} of {len(listed)} scans have no prompt in {options.prompts} and are left out: "
+                     f"{', '.join(idle[:3])}{more}")  # fmt: skip
+    return tasks, problems, notes
+
+
+def _predict_scan(
+    model: UltraSam,
+    path: Path,
+    relative: str,
+    stem: str,
+    objects: Objects,
+    options: argparse.Namespace,
+    asked: Asked,
+    results: Results,
+) -> None:
+    """Predict one scan and write its results."""
+    from ultrasam.io.scan import open_scan
+
+    with open_scan(path) as scan:
+        wanted = _by_frame(objects, asked, scan)
+        results.require_free_scan(stem, scan, sorted(wanted))
+        masks: dict[int, NDArray[np.bool_]] = {}
+        names: list[str] = []
+        for frame in _predicted(model, scan, wanted, options):
+            print(results.write_frame(stem, scan, relative, frame))
+            names = [*names, *(item.name for item in frame.objects[len(names):])]
+            if {"volume", "seg"} & set(results.formats):
+                masks[frame.number] = frame.masks
+        if masks:
+            results.write_scan(stem, scan, masks, names)
+
+
+def _by_frame(objects: Objects, asked: Asked, scan: Scan) -> dict[int, list[Wanted]]:
+    """Return the objects of every frame that is to be predicted.
+
+    Raises:
+        DataError: the scan has no such frame.
+    """
+    chosen = [asked.frame or 0] if asked.frames is None else list(range(*asked.frames))
+    found: dict[int, list[Wanted]] = {}
+    for frame, items in objects.items():
+        for number in chosen if frame is None else [frame]:
+            found.setdefault(number, []).extend(items)
+    outside = [frame for frame in sorted(found) if frame >= scan.frames]
+    if outside:
+        raise DataError(f"{scan.path or scan.name} has the frames 0 to {scan.frames - 1}, found prompts for frame "
+                        f"{outside[0]}")  # fmt: skip
+    return {frame: items for frame, items in found.items() if items}
+
+
+def _prompts(objects: Sequence[Wanted]) -> list[Prompt]:
+    from ultrasam.inference.prompt import Prompt
+
+    return [Prompt.of(item.points or None, item.labels or None, item.box) for item in objects]
+
+
+def _predicted(
+    model: UltraSam, scan: Scan, wanted: Mapping[int, Sequence[Wanted]], options: argparse.Namespace
+) -> Iterator[Frame]:
+    from ultrasam.cli.predict_results import Frame
+
+    for number in sorted(wanted):
+        session = model.open(scan, frame=number, crop=options.crop, clip=not options.no_clip)
+        for item, prompt in zip(wanted[number], _prompts(wanted[number]), strict=True):
+            try:
+                session.check(prompt)
+            except PromptError as error:
+                raise PromptError(f"{item.where}: {error}" if item.where else str(error)) from error
+        masks = session.predict(prompts=_prompts(wanted[number]))
+        yield Frame(number, session.image, masks.masks, masks.scores, wanted[number])
+
+
+def _about(model: UltraSam) -> dict[str, Any]:
+    """Return what the JSON says of the run."""
+    import ultrasam
+
+    card = model.card
+    return {"description": "masks predicted by UltraSam, not for diagnosis", "version": ultrasam.__version__,
+            "model": str(card.get("name") or card.get("architecture")), "licence": str(card.get("licence", "")),
+            "coordinates": "pixels of the original image, x right, y down"}  # fmt: skip
