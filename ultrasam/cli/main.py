@@ -85,8 +85,15 @@ def predict(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def finetune(argv: Sequence[str]) -> int:
+    """Fine-tune weights on your own COCO files, all of them or a small part (LoRA, ...)."""
+    from ultrasam.cli.finetune import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
-    "predict": predict,
+    "predict": predict, "finetune": finetune,
     "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "study": study,
     "phantom": phantom, "info": info, "checkpoint": checkpoint, "web": web,
 }  # fmt: skip
