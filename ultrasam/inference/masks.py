@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +65,49 @@ class Masks:
             self.name,
             [self.prompts[row] for row in rows] if len(self.prompts) else [],
         )
+
+    @property
+    def stem(self) -> str:
+        """What results are named by: the name without folders and suffix, "image" where there is none."""
+        name = Path(self.name).name
+        name = name[:-3] if name.lower().endswith(".nii.gz") else name
+        suffix = Path(name).suffix[1:]
+        # The numbers at the end of a DICOM file's name (1.2.840.113) are no suffix.
+        return (Path(name).stem if suffix and not suffix.isdigit() else name) or "image"
+
+    def save(self, out_dir: str | Path) -> list[Path]:
+        """Write STEM_mask.png (0 outside, objects from 1), STEM_overlay.png and STEM.json (COCO, with measures).
+
+        Args:
+            out_dir: a folder, which is made where it does not exist. Files of these names are written over.
+
+        Returns:
+            the files, in this order.
+
+        Raises:
+            DataError: a file cannot be written.
+        """
+        from ultrasam.io.outputs import Answer, write_coco, write_label_png, write_overlay
+
+        folder = Path(out_dir)
+        paths = [folder / f"{self.stem}{end}" for end in ("_mask.png", "_overlay.png", ".json")]
+        given = list(self.prompts)
+        points = [prompt.points for prompt in given if prompt.points is not None]
+        labels = [prompt.labels for prompt in given if prompt.labels is not None]
+        boxes = [prompt.box for prompt in given if prompt.box is not None]
+        write_label_png(paths[0], self.masks)
+        write_overlay(
+            paths[1],
+            self.image,
+            self.masks,
+            points=np.concatenate(points) if points else None,
+            labels=np.concatenate(labels) if labels else None,
+            boxes=np.stack(boxes) if boxes else None,
+        )
+        asked = [prompt.to_dict() for prompt in given]
+        answer = Answer(self.name or "image", self.masks, self.scores, spacing=self.spacing, prompts=asked)
+        write_coco(paths[2], [answer])
+        return paths
 
     def measures(self) -> list[Measures]:
         """Return area, diameters and so on of each mask, in pixels and, where the spacing is known, mm."""

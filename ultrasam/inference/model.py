@@ -144,7 +144,7 @@ class UltraSam:
             DataError: an array of another type or shape.
         """
         pixels = self.sam.preprocessing
-        batch = GPU_BATCH if self.device.type == "cuda" else 1
+        batch = batch_of(self.device)
         found: list[Embedding] = []
         for start in range(0, len(images), batch):
             part = [check_image(image) for image in images[start : start + batch]]
@@ -221,6 +221,11 @@ class UltraSam:
                 session = self.session(part[row], embedding, clip=clip)
                 found.append(session.predict(prompts=prompts[start + row]))
         return found
+
+
+def batch_of(device: torch.device) -> int:
+    """Return how many images are encoded at a time."""
+    return GPU_BATCH if device.type == "cuda" else 1
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

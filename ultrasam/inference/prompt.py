@@ -62,6 +62,14 @@ class Prompt:
             logits,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON: ``points``, ``labels``, ``box``, and ``mask`` where there are logits."""
+        found: dict[str, Any] = {}
+        for name, value in (("points", self.points), ("labels", self.labels), ("box", self.box)):
+            if value is not None:
+                found[name] = value.tolist()
+        return found if self.logits is None else {**found, "mask": True}
+
 
 def check_prompt(prompt: Prompt, height: int, width: int) -> None:
     """Refuse a prompt that cannot mean anything in its image.
