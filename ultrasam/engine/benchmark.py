@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ultrasam.engine.benchmark_adapters import measure_adapters
 from ultrasam.engine.benchmark_encoder import measure_encoder
 from ultrasam.engine.benchmark_memory import measure_memory
 from ultrasam.engine.benchmark_steps import measure_test, measure_training
@@ -26,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[Settings], list[Row]]] = {
     "train": measure_training,
     "test": measure_test,
     "memory": measure_memory,
+    "adapters": measure_adapters,
 }
 
 
@@ -92,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=MEASUREMENTS,
         default=list(MEASUREMENTS),
         help="encoder: against segment-anything with the same weights; train: a training step; "
-        "test: a test step against the encoder alone; memory: peak of a training step in a new process",
+        "test: a test step against the encoder alone; memory: peak of a training step in a new process; "
+        "adapters: step and memory of LoRA, Med-SA and the decoder alone against training everything",
     )
     parser.add_argument("--arch", choices=ARCHITECTURES, default="vit_b", help="architecture")
     parser.add_argument("--image-size", type=int, help="side of the square in pixels (of the architecture)")

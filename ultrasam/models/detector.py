@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ultrasam.adapters.attach import attach, attached, set_trainable, trained_modules
+from ultrasam.adapters.files import adapter_card, load_into, tensor_digests
 from ultrasam.checkpoints import load_checkpoint, resolve_weights
 from ultrasam.errors import ConfigError
 from ultrasam.modeling.build import build_sam
@@ -21,6 +24,7 @@ from ultrasam.models.embedding_cache import EmbeddingCache
 from ultrasam.models.parallel import mean_over_processes
 from ultrasam.models.postprocess import MASK_ORDERS, box_of_masks, masks_at_original_size, other_mask_order
 from ultrasam.models.sample_checks import check_targets, check_transforms
+from ultrasam.models.trainable import plan_training, trainable_counts, trainable_text
 
 FREEZABLE = ("image_encoder", "prompt_encoder", "mask_decoder")
 
@@ -39,6 +43,10 @@ class UltraSamDetector(BaseDetector):
         mask_prompt: give each pass the logits of the one before as mask prompt.
         refine_with_box: at test time, replace a point by the box of the pass before (released UltraSam).
         copy_single_mask_token: start tokens 1 to 3 from token 0, see ``Sam.copy_single_mask_token``.
+        method: what trains: "full", "decoder" (all but the image encoder), or an adapter, "lora", "med_sa", "samus";
+            see ``ultrasam.models.trainable``. None leaves it to ``freeze``.
+        adapter: options of the adapter, see ``ultrasam.adapters.options``. SAMUS brings its own image size and
+            preprocessing; ``image_size`` and ``preprocessing`` are those of its base then.
         freeze: parts that do not train: "image_encoder", "prompt_encoder", "mask_decoder".
         trained_stages: how many of the last stages of a frozen image encoder train after all (1 is its neck, 2 its
             last block too, ...); normalisation statistics stay.
@@ -63,6 +71,8 @@ class UltraSamDetector(BaseDetector):
         mask_prompt: bool = True,
         refine_with_box: bool = False,
         copy_single_mask_token: bool = False,
+        method: str | None = None,
+        adapter: dict[str, Any] | None = None,
         freeze: Sequence[str] = (),
         trained_stages: int = 0,
         cache_dir: str | None = None,
@@ -82,8 +92,11 @@ class UltraSamDetector(BaseDetector):
         check_choices("mask_order", (mask_order,), MASK_ORDERS)
         if not passes:
             raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
-        if cache_dir is not None and "image_encoder" not in freeze:
-            raise ConfigError("cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze")
+        plan = plan_training(method, adapter, freeze)
+        if cache_dir is not None and not plan.encoder_is_constant:
+            raise ConfigError(
+                "cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze or set method='decoder'"
+            )
         for name, value in (("decode_chunk", decode_chunk), ("cache_bytes", cache_bytes)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
@@ -96,12 +109,14 @@ class UltraSamDetector(BaseDetector):
         self.passes = tuple(passes)
         self.mask_prompt = mask_prompt
         self.refine_with_box = refine_with_box
-        self.frozen = tuple(freeze)
+        self.plan = plan
+        self.frozen = plan.frozen
         stages = self.sam.image_encoder.stages()
-        if not 0 <= trained_stages < len(stages) or (trained_stages and "image_encoder" not in freeze):
+        if not 0 <= trained_stages < len(stages) or (trained_stages and not plan.encoder_is_constant):
             raise ConfigError(
                 f"trained_stages counts the last stages of a frozen encoder that train after all, 0 to "
-                f"{len(stages) - 1} with 'image_encoder' in freeze; got {trained_stages} and freeze={list(freeze)}"
+                f"{len(stages) - 1} with 'image_encoder' in freeze; got {trained_stages}, freeze={list(freeze)} and "
+                f"method={method!r}"
             )
         self.trained_stages = trained_stages
         self.frozen_stages = len(stages) - trained_stages
@@ -111,16 +126,39 @@ class UltraSamDetector(BaseDetector):
         self.mask_order = mask_order
         self.compare_mask_orders = compare_mask_orders
         self.cache: EmbeddingCache | None = None
+        self.base_name = str(weights or "random weights")
+        self.digests: dict[str, str] | None = None
         if weights is not None:
             load_checkpoint(self.sam, resolve_weights(weights))
         if copy_single_mask_token:
             self.sam.copy_single_mask_token()
+        if plan.options is not None and plan.method is not None:
+            attach(self.sam, plan.method, plan.options)
         self.freeze_parts()
         self.sam.image_encoder.register_load_state_dict_post_hook(self.forget_cache)
 
     def forget_cache(self, *_: Any) -> None:
-        """Drop the cache, whose key holds the encoder's weights, when other weights are loaded."""
+        """Drop the cache, whose key holds the encoder's weights, when other weights are loaded; the base's hash too."""
         self.cache = None
+        self.digests = None
+
+    def init_weights(self) -> None:
+        """Say what trains; weights come from ``weights``. MMEngine calls this once, when training starts."""
+        super().init_weights()
+        print_log(trainable_text(self.sam, self.plan.method), logger="current")
+
+    def load_weights(self, path: str) -> str:
+        """Load a weight file by SAM's names, below an adapter too, or the adapter's own file; say what was loaded.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
+        if attached(self.sam) is None:
+            report = str(load_checkpoint(self.sam, resolve_weights(path)))
+        else:
+            report = load_into(self.sam, resolve_weights(path), self.base_name)
+        self.base_name = str(path)
+        return report
 
     def freeze_parts(self) -> None:
         """Take gradients from frozen parts and from what these passes never use, so that no process waits for them."""
@@ -134,35 +172,55 @@ class UltraSamDetector(BaseDetector):
             unused.append(prompts.mask_downscaling)
         for module in [*(getattr(self.sam, name) for name in self.frozen), *unused]:
             module.requires_grad_(False)
+        if self.plan.options is not None:
+            set_trainable(self.sam)
+            for module in unused:
+                module.requires_grad_(False)
         for module in self.trained_encoder_parts():
             module.requires_grad_(True)
         self.train(self.training)
 
     def trained_encoder_parts(self) -> list[torch.nn.Module]:
         """Return the last stages of a frozen encoder that train after all."""
+        if not self.trained_stages:
+            return []
         return self.sam.image_encoder.stages()[self.frozen_stages :]
 
     def train(self, mode: bool = True) -> UltraSamDetector:
-        """Set the training mode; frozen parts stay in evaluation mode."""
+        """Set the training mode; frozen parts stay in evaluation mode, what an adapter adds to them does not."""
         super().train(mode)
         for name in self.frozen:
             getattr(self.sam, name).eval()
+        for module in trained_modules(self.sam):
+            module.train(mode)
         return self
 
     def card(self) -> dict[str, Any]:
         """Return what a checkpoint must say of the network."""
-        return {
+        card: dict[str, Any] = {
             "architecture": self.sam.arch,
             "mlp_residual": self.sam.mlp_residual,
             "preprocessing": self.sam.preprocessing.to_dict(),
             "passes": list(self.passes),
+            "mask_prompt": self.mask_prompt,
+            "method": self.plan.method,
             "frozen": list(self.frozen),
             "trained_stages": self.trained_stages,
+            "trainable": trainable_counts(self.sam),
         }
+        if self.plan.options is not None:
+            card["adapter"] = adapter_card(self.sam, self.base_name, self.base_digests())
+        return card
+
+    def base_digests(self) -> dict[str, str]:
+        """Return the hashes of the network's tensors; those of frozen ones stay while it trains."""
+        if self.digests is None:
+            self.digests = tensor_digests(self.sam.state_dict())
+        return self.digests
 
     def extract_feat(self, batch_inputs: Sequence[Tensor]) -> Tensor:
         """Encode resized images, a list of (3, h, w) uint8, to embeddings (B, C, h, w)."""
-        if "image_encoder" in self.frozen:
+        if self.plan.encoder_is_constant:
             with torch.no_grad():
                 features = torch.cat([self.frozen_features(image) for image in batch_inputs])
             return self.sam.image_encoder.run(features, self.frozen_stages)
