@@ -200,5 +200,7 @@ def test_cards_are_copies_and_unknown_names_are_listed() -> None:
     assert card["preprocessing"]["mode"] == "squash" and card["preprocessing"]["scaling"] == "min_max"
     card["preprocessing"]["mode"] = "changed"
     assert card_named("medsam")["preprocessing"]["mode"] == "squash"
+    assert card_named("medsam_vit_b") == card_named("medsam")
+    assert card_named("ultrasam")["mlp_residual"] == "double"
     with pytest.raises(CheckpointError, match=r"'nothing'; known are sam_vit_b, .*medsam"):
         card_named("nothing")

@@ -66,6 +66,8 @@ CARDS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Names of the registry whose card has another.
+ALIASES = {"medsam_vit_b": "medsam", "ultrasam": "ultrasam_released"}
 KNOWN_SHA256 = {
     "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76": "litemedsam",
     "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912": "sam_vit_b",
@@ -75,11 +77,12 @@ KNOWN_SHA256 = {
 
 
 def card_named(name: str) -> dict[str, Any]:
-    """Return a copy of a public file's card.
+    """Return a copy of a public file's card, by the card's name or the registry's.
 
     Raises:
         CheckpointError: unknown name.
     """
+    name = ALIASES.get(name, name)
     if name not in CARDS:
         raise CheckpointError(f"there is no card named {name!r}; known are {', '.join(CARDS)}")
     return copy.deepcopy(CARDS[name])

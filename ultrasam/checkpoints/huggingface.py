@@ -302,6 +302,7 @@ def _check_config(config: Mapping[str, Any], folder: Path) -> None:
     expected: tuple[tuple[str, Mapping[str, Any], str, Any], ...] = (
         ("vision_config", vision, "patch_size", 16),
         ("vision_config", vision, "hidden_act", "gelu"),
+        ("vision_config", vision, "layer_norm_eps", 1e-6),
         ("vision_config", vision, "use_rel_pos", True),
         ("vision_config", vision, "use_abs_pos", True),
         ("vision_config", vision, "qkv_bias", True),
