@@ -147,9 +147,9 @@ def _private_metaimage(data: bytes, path: Path) -> Volume:
         copy.write_bytes(content)
         try:
             return _read_metaimage(copy)
-        except RuntimeError as error:
-            # The library names the copy, which means nothing to the reader.
-            raise RuntimeError(str(error).replace(str(copy), str(path))) from error
+        except (RuntimeError, DataError) as error:
+            # The copy's name means nothing to the reader.
+            raise type(error)(str(error).replace(str(copy), str(path))) from error
 
 
 def frames_to_uint8(
@@ -190,8 +190,16 @@ def _read_nifti(path: Path) -> Volume:
     try:
         packed = path.name.lower().endswith(".gz")
         return _nifti(_nifti_of(read_bytes(path), True, path) if packed else nibabel.load(path), path)
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+    except _nifti_damage() as error:
         raise ValueError(str(error)) from error
+
+
+def _nifti_damage() -> tuple[type[Exception], ...]:
+    """What nibabel raises on damaged heads."""
+    import nibabel
+
+    return (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError,
+            nibabel.wrapstruct.WrapStructError)  # fmt: skip
 
 
 def _nifti(image: Any, path: Path) -> Volume:
@@ -232,7 +240,7 @@ def _nifti_of(data: bytes, packed: bool, path: Path) -> Any:
     second = data[:4] in ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
     try:
         return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(data)
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+    except _nifti_damage() as error:
         raise ValueError(str(error)) from error
 
 
