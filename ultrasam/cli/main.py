@@ -92,8 +92,29 @@ def finetune(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def segment(argv: Sequence[str]) -> int:
+    """Segment everything in images, without a prompt."""
+    from ultrasam.cli.segment import main as run
+
+    return run(argv)
+
+
+def embed(argv: Sequence[str]) -> int:
+    """Write encoder features for one's own head."""
+    from ultrasam.cli.embed import main as run
+
+    return run(argv)
+
+
+def export(argv: Sequence[str]) -> int:
+    """Write encoder and decoder as ONNX or TorchScript."""
+    from ultrasam.cli.export import main as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Verb] = {
-    "predict": predict, "finetune": finetune,
+    "predict": predict, "segment": segment, "embed": embed, "export": export, "finetune": finetune,
     "demo": demo, "train": train, "test": test, "compare": compare, "robustness": robustness, "study": study,
     "phantom": phantom, "info": info, "checkpoint": checkpoint, "web": web,
 }  # fmt: skip

@@ -143,7 +143,8 @@ def write_video(path: str | Path, frames: Sequence[FrameResult], scan: Scan) -> 
                 if masks is not None and not masks.any():
                     masks = None
                 drawn = _even(draw_overlay(image, prediction=masks, title=_title(number, scan, result)))
-                stream.height, stream.width = drawn.shape[:2]
+                if number == 0:
+                    stream.height, stream.width = drawn.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgb24")))
             container.mux(stream.encode())
     except av.error.FFmpegError as error:
