@@ -32,7 +32,7 @@ export class Frames {
     find("frames").hidden = !many;
     find("frame").max = String(study.frames - 1);
     this.number = -1;
-    await this.go(0);
+    await this.go(0, 0.7);
   }
 
   step(by) {
@@ -45,7 +45,8 @@ export class Frames {
     return this.go(number);
   }
 
-  async go(number) {
+  // `base`: part of the bar that is full already, for a file that was just sent.
+  async go(number, base = 0) {
     const { study } = this;
     if (!study || number === this.number) return;
     this.number = number;
@@ -63,7 +64,7 @@ export class Frames {
       this.stage.show(picture);
       this.hooks.loaded(objects);
       if (study.frames > 1) await new Promise((resolve) => setTimeout(resolve, REST_MS));
-      if (!signal.aborted) await this.encode(number, signal);
+      if (!signal.aborted) await this.encode(number, signal, base);
     } catch (error) {
       if (signal.aborted) return;
       this.progress(null);
@@ -87,15 +88,15 @@ export class Frames {
     return this.pictures.get(number);
   }
 
-  async encode(number, signal) {
+  async encode(number, signal, base) {
     const started = performance.now();
     this.hooks.say(this.study.frames > 1 ? `Encoding frame ${number + 1}` : "Encoding the image");
     // The server says when it is done; in between the bar follows the time that the last frame took.
-    this.progress(0.7);
+    this.progress(base);
     const timer = setInterval(() => {
       const passed = (performance.now() - started) / 1000;
       const expected = Math.max(0.3, this.encodeSeconds || 2);
-      this.progress(0.7 + 0.28 * (1 - Math.exp((-2 * passed) / expected)));
+      this.progress(base + (0.98 - base) * (1 - Math.exp((-2 * passed) / expected)));
     }, 200);
     try {
       const answer = await api.encode(this.study.id, number, signal);

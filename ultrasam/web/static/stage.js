@@ -140,13 +140,12 @@ export class Stage {
     if (masks)
       for (const object of objects) if (object.outline) this.drawMask(pen, object, object.number === active, opacity);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (masks) for (const object of objects) if (object.crop) this.drawNumber(pen, object);
     const chosen = objects.find((object) => object.number === active);
+    if (prompts && chosen?.mark?.box) this.drawBox(pen, chosen.mark.box, colourOf(active));
+    if (masks) for (const object of objects) if (object.crop) this.drawNumber(pen, object, prompts && object === chosen);
     if (masks && diameter && chosen?.mark?.measures.long_ends) this.drawDiameter(pen, chosen.mark.measures.long_ends);
-    if (prompts && chosen?.mark) {
-      if (chosen.mark.box) this.drawBox(pen, chosen.mark.box, colourOf(active));
+    if (prompts && chosen?.mark)
       for (const [x, y, inside] of chosen.mark.points) this.drawPoint(pen, x + 0.5, y + 0.5, inside);
-    }
     for (const mark of pending || []) {
       if (mark.box) this.drawBox(pen, mark.box, "#ffffff");
       else this.drawPoint(pen, mark.x + 0.5, mark.y + 0.5, mark.inside, true);
@@ -172,9 +171,10 @@ export class Stage {
     pen.stroke(object.outline);
   }
 
-  drawNumber(pen, object) {
-    const { crop } = object;
-    const [x, y] = this.toStage(crop.x + crop.width / 2, crop.y + 1);
+  drawNumber(pen, object, aboveBox) {
+    const { crop, mark } = object;
+    const above = aboveBox && mark.box ? Math.min(mark.box[1], crop.y + 1) : crop.y + 1;
+    const [x, y] = this.toStage(crop.x + crop.width / 2, above);
     const text = String(object.number);
     pen.font = "700 11px system-ui, sans-serif";
     const width = Math.max(18, pen.measureText(text).width + 10);
