@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -157,7 +158,6 @@ def test_sam_files_load_into_the_original_package_and_give_the_same(
         zip(("points", "a box"), original_outputs(judge, square), strict=True)
     ):
         expected = ours[f"masks 1 to 3 of {name}"]
-        # The halved MLP sees LayerNorm's epsilon four times as large.
         torch.testing.assert_close(masks[0], expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         torch.testing.assert_close(iou[0], ours["predicted IoU, masks 1 to 3"][index], rtol=1e-4, atol=1e-4)
     if residual == "double":
@@ -172,9 +172,18 @@ def test_the_residual_forms_are_inverse(model: Sam) -> None:
     single = with_residual(state, "double", "single")
     changed = {name for name in state if not torch.equal(state[name], single[name])}
     layers = "mask_decoder.transformer.layers"
-    assert changed == {f"{layers}.{i}.mlp.lin2.{part}" for i in range(2) for part in ("weight", "bias")}
+    ends = ("norm2.weight", "norm2.bias", "mlp.lin1.weight")
+    assert changed == {f"{layers}.{index}.{end}" for index in range(2) for end in ends}
     back = with_residual(single, "single", "double")
     assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def test_the_residual_forms_give_the_same_on_real_weights() -> None:
+    # Real LayerNorms have inputs of little variance, on which their epsilon would show.
+    found = replace(read_weights(resolve_weights("litemedsam")), mlp_residual="double")
+    single = replace(found, state=with_residual(found.state, "double", "single"), mlp_residual="single")
+    for difference in compare(found, single):
+        assert difference.largest <= 1e-5 * max(difference.scale, 1), str(difference)
 
 
 def test_huggingface_names_of_a_vit_b() -> None:

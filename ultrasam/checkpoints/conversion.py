@@ -94,8 +94,8 @@ def _notes(found: Weights, copy: Weights, kind: str) -> list[str]:
     target = TARGETS[kind]
     if target.residual not in ("", found.mlp_residual):
         notes.append(
-            f"the MLP residual was {found.mlp_residual} and is {target.residual} now: the last linear layers of the "
-            "decoder's two MLPs were scaled to give the same"
+            f"the MLP residual was {found.mlp_residual} and is {target.residual} now: the weights around the "
+            "decoder's two MLPs were scaled by two to give exactly the same"
         )
     if not target.encoder_only:
         before, after = build_for(found).preprocessing, build_for(copy).preprocessing

@@ -1,9 +1,9 @@
 """Writing of weights in any format, from any format: names, containers and the MLP residual.
 
-The doubled residual of ``UltraSam.pth``, ``norm(2 q + mlp(q))``, and the single one of everyone else are the same
-function of other weights: a LayerNorm does not see the scale of its input, so ``norm(2 q + mlp(q))`` equals
-``norm(q + mlp(q) / 2)`` up to LayerNorm's epsilon (about 4e-6 of the result). Halving or doubling the last linear
-layer of the two MLPs therefore changes between the forms, and is exact in floating point.
+The doubled residual of ``UltraSam.pth``, ``norm3(2 q + mlp(q))``, and the single one of everyone else,
+``norm3(q + mlp(q))``, are the same function of other weights: ``q`` comes out of ``norm2`` and goes nowhere else, so
+doubling ``norm2``'s weight and bias and halving the MLP's first weights turns one into the other. Factors of two are
+exact in floating point, and no LayerNorm sees another input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ultrasam.checkpoints.saving import FORMAT, save_checkpoint, write_tensors
 from ultrasam.errors import CheckpointError
 from ultrasam.modeling.build import ARCHITECTURES
 
-MLP_END = (".mlp.lin2.weight", ".mlp.lin2.bias")
+# What "double" weights are multiplied by to become "single" ones.
+TO_SINGLE = {".norm2.weight": 2.0, ".norm2.bias": 2.0, ".mlp.lin1.weight": 0.5}
 TWO_WAY = "mask_decoder.transformer.layers."
 ENCODER = "image_encoder."
 
@@ -75,11 +76,12 @@ def with_residual(state: Mapping[str, Tensor], now: str, wanted: str) -> dict[st
     """
     if wanted in ("", now):
         return dict(state)
-    factor = 0.5 if now == "double" else 2.0
-    return {
-        name: value * factor if name.startswith(TWO_WAY) and name.endswith(MLP_END) else value
-        for name, value in state.items()
-    }
+    out = dict(state)
+    for name, value in state.items():
+        for end, factor in TO_SINGLE.items():
+            if name.startswith(TWO_WAY) and name.endswith(end):
+                out[name] = value * (factor if now == "double" else 1 / factor)
+    return out
 
 
 def check_target(found: Weights, kind: str, out: Path) -> Target:
