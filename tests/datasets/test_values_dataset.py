@@ -36,7 +36,7 @@ def test_samples(tmp_path):
     options = table(tmp_path, "file,ef,mm\na.png,55,0.5\nb.png, 60.5 ,0.25\n")
     dataset = ValueDataset(**options, spacing_column="mm", quantity="length", unit="mm", pipeline=PIPELINE)
     sample = dataset[1]["data_samples"]
-    assert sample.gt_instances.values.tolist() == [60.5]
+    assert sample.gt_instances.measured.tolist() == [60.5]
     # 10 columns become 16, a pixel of the original is a quarter of a millimetre.
     assert sample.value_scale == pytest.approx(1.6 / 0.25, rel=0.02)
     assert (sample.quantity, sample.value_unit, sample.spacing) == ("length", "mm", (0.25, 0.25))

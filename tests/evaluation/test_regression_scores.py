@@ -85,8 +85,8 @@ def test_repeated_samples_count_once():
 
 
 def test_damaged_predictions_are_refused():
-    sample = {"img_id": 1, "img_path": "a.png", "gt_instances": {"values": torch.tensor([1.0])},
-              "pred_instances": {"values": torch.tensor([float("inf")]), "deviations": torch.ones(1)}}  # fmt: skip
+    sample = {"img_id": 1, "img_path": "a.png", "gt_instances": {"measured": torch.tensor([1.0])},
+              "pred_instances": {"measured": torch.tensor([float("inf")]), "deviations": torch.ones(1)}}  # fmt: skip
     with pytest.raises(DataError, match=r"a\.png: value 1\.0 and prediction inf must be finite"):
         record_of(sample)
     with pytest.raises(DataError, match="lacks its value"):

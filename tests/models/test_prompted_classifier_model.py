@@ -137,7 +137,7 @@ def test_weights_of_sam_fill_both_encoders_and_the_head(tmp_path):
     source = build_sam("vit_tiny", SIZE)
     source.set_mlp_residual("double")
     path = tmp_path / "sam.pth"
-    save_checkpoint(source, path, {"architecture": "vit_tiny", "mlp_residual": "double"})
+    save_checkpoint(path, source.state_dict(), {"architecture": "vit_tiny", "mlp_residual": "double"})
     for model in (small(weights=str(path)), small()):
         load_weights(model, path)
         for key, value in source.image_encoder.state_dict().items():

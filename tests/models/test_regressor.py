@@ -33,7 +33,7 @@ def measured(values, quantity="plain", size=(60, 96), spacing=(0.5, 0.5)):
 def value_batch(values, quantity="plain"):
     batch = image_batch(len(values))
     for sample, value in zip(batch["data_samples"], values, strict=True):
-        sample.gt_instances = InstanceData(values=torch.tensor([value]), annotation_ids=[0])
+        sample.gt_instances = InstanceData(measured=torch.tensor([value]), annotation_ids=[0])
         scale = value_scale(quantity, sample.transform, (0.5, 0.5), "x")
         sample.set_metainfo({"value_scale": scale, "quantity": quantity, "value_unit": "mm"})
     return batch
@@ -42,7 +42,7 @@ def value_batch(values, quantity="plain"):
 def predicted(model, batch):
     model.eval()
     found = model(**model.data_preprocessor(batch), mode="predict")
-    return [torch.cat([getattr(s.pred_instances, name) for s in found]) for name in ("values", "deviations")]
+    return [torch.cat([getattr(s.pred_instances, name) for s in found]) for name in ("measured", "deviations")]
 
 
 def test_losses_against_closed_forms():

@@ -43,14 +43,14 @@ class PackClass(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackValue(BaseTransform):
-    """Pack the input (3, h, w) uint8 and a sample with ``gt_instances.values`` (1,), in the unit of the data.
+    """Pack the input (3, h, w) uint8 and a sample with ``gt_instances.measured`` (1,), in the unit of the data.
 
     ``value_scale`` is the factor from a value to what the network can see of it, see ``datasets.values_scale``.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return ``inputs`` and ``data_samples``."""
-        truth = InstanceData(values=torch.tensor([results["value"]], dtype=torch.float32), annotation_ids=[0])
+        truth = InstanceData(measured=torch.tensor([results["value"]], dtype=torch.float32), annotation_ids=[0])
         scale = value_scale(results["quantity"], results["transform"], results["spacing"], results["img_path"])
         about = {"value_scale": scale, "quantity": results["quantity"], "value_unit": results["unit"]}
         return pack(results, truth, about)

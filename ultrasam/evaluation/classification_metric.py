@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class ClassificationMetric(GatheringMetric):
         self.found = Classified(records, classes, found)
         if found["absent"]:
             names = ", ".join(found["absent"])
-            print_log(f"No true samples of {names}: left out of the macro means.", logger="current", level="WARNING")
+            print_log(f"No true samples of {names}: left out of the macro means.", logger="current", level=logging.WARNING)
         metrics: dict[str, float] = {}
         parts = {"": found["overall"], **{f"{slug}/": part for slug, part in found["datasets"].items()}}
         for start, part in parts.items():

@@ -76,9 +76,9 @@ def record_of(sample: Mapping[str, Any]) -> ValueRecord:
     """
     where = f"image {sample.get('img_path') or sample.get('img_id')}"
     truth, found = sample.get("gt_instances"), sample.get("pred_instances")
-    if truth is None or found is None or "values" not in truth or "values" not in found:
+    if truth is None or found is None or "measured" not in truth or "measured" not in found:
         raise DataError(f"the sample of {where} lacks its value or the prediction; test a regressor with its data")
-    value, predicted = float(truth["values"][0]), float(found["values"][0])
+    value, predicted = float(truth["measured"][0]), float(found["measured"][0])
     if not (math.isfinite(value) and math.isfinite(predicted)):
         raise DataError(f"{where}: value {value} and prediction {predicted} must be finite; the weights may be damaged")
     return ValueRecord(

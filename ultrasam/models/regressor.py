@@ -129,7 +129,7 @@ class ImageRegressor(PooledModel):
 
         Args:
             images: resized, (3, h, w) uint8 RGB each.
-            samples: with ``gt_instances.values`` (1,) and ``value_scale``.
+            samples: with ``gt_instances.measured`` (1,) and ``value_scale``.
 
         Raises:
             ConfigError: mean and deviation are not known yet.
@@ -140,7 +140,7 @@ class ImageRegressor(PooledModel):
                 "custom_hooks"
             )
         found = self.raw(images)
-        values = torch.cat([sample.gt_instances.values for sample in samples]).to(found)
+        values = torch.cat([sample.gt_instances.measured for sample in samples]).to(found)
         wanted = (values * self.scales(samples, found) - self.target_mean) / self.target_std
         each = value_loss(found, wanted, self.form, self.huber_delta)
         count = torch.tensor(float(len(each)), device=found.device)
@@ -149,7 +149,7 @@ class ImageRegressor(PooledModel):
         return {"loss_value": each.sum() / count}
 
     def predict(self, images: Sequence[Tensor], samples: Sequence[Any]) -> list[Any]:
-        """Add ``pred_instances`` with ``values`` (1,) in the unit of the data to each sample, and ``deviations`` (1,).
+        """Add ``pred_instances`` with ``measured`` (1,) in the unit of the data to each sample, and ``deviations`` (1,).
 
         Deviations are NaN unless the loss is "gaussian".
         """
@@ -163,7 +163,7 @@ class ImageRegressor(PooledModel):
             deviations = (0.5 * found[:, 1]).exp() * self.target_std / scales
         for number, sample in enumerate(samples):
             part = slice(number, number + 1)
-            sample.pred_instances = InstanceData(values=values[part], deviations=deviations[part])
+            sample.pred_instances = InstanceData(measured=values[part], deviations=deviations[part])
         return list(samples)
 
     def scales(self, samples: Sequence[Any], like: Tensor) -> Tensor:
