@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ultrasam.cli.predict_results import Frame, Results
     from ultrasam.inference.model import UltraSam
-    from ultrasam.inference.prompt import Prompt
     from ultrasam.io.prompts_file import Wanted
     from ultrasam.io.scan_base import Scan
 
@@ -44,6 +43,8 @@ def _run(options: argparse.Namespace, asked: Asked) -> int:
     names = _names(listed)
     single = names[listed[0][0]] if len(listed) == 1 else None
     results = Results(Path(options.out), asked.formats, options.overwrite, single)
+    if not options.propagate:
+        results.require_free_tables()
     for note in notes:
         print(note)
     failures = [_failed(problem) for problem in problems]
@@ -71,15 +72,21 @@ def _failed(problem: str) -> str:
 
 def _said(results: Results, done: int, scans: int, failures: int) -> int:
     """Print the last line; return the exit status."""
-    objects = len(results.collected.annotations)
+    masks = results.masks
     if not results.written:
-        print(f"error: nothing was written for {scans} scans ({failures} errors, see above)", file=sys.stderr)
+        print(f"error: nothing was written of {_counted(scans, 'scan')}; {_counted(failures, 'error')}, see above",
+              file=sys.stderr)  # fmt: skip
         return 2
-    missed = f", {failures} errors (see above)" if failures else ""
-    empty = "" if objects else ", but no mask has a pixel; give other prompts"
-    print(f"wrote {objects} masks of {done} of {scans} scans{missed} to {results.folder} ({len(results.written)} files)"
-          f"{empty}")  # fmt: skip
-    return 2 if failures or not objects else 0
+    missed = f"; {_counted(failures, 'error')}, see above" if failures else ""
+    empty = "" if masks else ", but no mask has a pixel: give other prompts"
+    of = "" if scans == 1 else f" of {done} of {scans} scans"
+    print(f"wrote {_counted(masks, 'mask')}{of} to {results.folder} ({_counted(len(results.written), 'file')}){empty}"
+          f"{missed}")  # fmt: skip
+    return 2 if failures or not masks else 0
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _listed(patterns: Sequence[str]) -> list[tuple[Path, str]]:
@@ -140,10 +147,14 @@ def _predict_scan(
     results: Results,
 ) -> None:
     """Predict one scan and write its results."""
+    from ultrasam.cli.predict_follow import follow
     from ultrasam.io.scan import open_scan
 
     with open_scan(path) as scan:
         wanted = _by_frame(objects, asked, scan)
+        if options.propagate:
+            follow(model, scan, stem, wanted, results, direction=options.direction, clip=not options.no_clip)
+            return
         results.require_free_scan(stem, scan, sorted(wanted))
         masks: dict[int, NDArray[np.bool_]] = {}
         names: list[str] = []
@@ -174,25 +185,20 @@ def _by_frame(objects: Objects, asked: Asked, scan: Scan) -> dict[int, list[Want
     return {frame: items for frame, items in found.items() if items}
 
 
-def _prompts(objects: Sequence[Wanted]) -> list[Prompt]:
-    from ultrasam.inference.prompt import Prompt
-
-    return [Prompt.of(item.points or None, item.labels or None, item.box) for item in objects]
-
-
 def _predicted(
     model: UltraSam, scan: Scan, wanted: Mapping[int, Sequence[Wanted]], options: argparse.Namespace
 ) -> Iterator[Frame]:
-    from ultrasam.cli.predict_results import Frame
+    from ultrasam.cli.predict_results import Frame, prompts_of
 
     for number in sorted(wanted):
         session = model.open(scan, frame=number, crop=options.crop, clip=not options.no_clip)
-        for item, prompt in zip(wanted[number], _prompts(wanted[number]), strict=True):
+        prompts = prompts_of(wanted[number])
+        for item, prompt in zip(wanted[number], prompts, strict=True):
             try:
                 session.check(prompt)
             except PromptError as error:
                 raise PromptError(f"{item.where}: {error}" if item.where else str(error)) from error
-        masks = session.predict(prompts=_prompts(wanted[number]))
+        masks = session.predict(prompts=prompts)
         yield Frame(number, session.image, masks.masks, masks.scores, wanted[number])
 
 

@@ -49,6 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--frame", type=int, metavar="N", help="frame of a cine or volume, from 0 (default: 0)")
     parser.add_argument("--frames", metavar="A:B",
                         help="frames A up to but without B, each with the same prompts")  # fmt: skip
+    parser.add_argument("--propagate", action="store_true",
+                        help="follow the objects of --frame through the cine or volume")  # fmt: skip
+    parser.add_argument("--direction", choices=("both", "forward", "backward"), default="both",
+                        help="where --propagate goes (default: %(default)s)")  # fmt: skip
     parser.add_argument("--weights", metavar="W",
                         help="weight file or name (default: the model that comes with the package)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is a GPU)")
@@ -100,6 +104,9 @@ def parse(options: argparse.Namespace) -> Asked:
         raise ConfigError(f"--frame counts from 0, got {options.frame}")
     if options.frame is not None and options.frames is not None:
         raise ConfigError("give --frame or --frames, not both")
+    if options.propagate and (options.frames is not None or options.crop):
+        given = "--crop" if options.crop else "--frames"
+        raise ConfigError(f"--propagate starts from --frame and sees whole images; leave out {given}")
     formats = [name.strip().lower() for name in options.format.split(",") if name.strip()]
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ultrasam.errors import ConfigError, DataError
 from ultrasam.io.outputs import Answer, Collected, write_label_png, write_mask_pngs, write_overlay
 from ultrasam.io.prompts_file import Wanted
 from ultrasam.io.scan_base import Scan
+
+if TYPE_CHECKING:
+    from ultrasam.inference.prompt import Prompt
 
 PREDICTIONS, MEASURES = "predictions.json", "measures.csv"
 
@@ -48,6 +51,9 @@ class Results:
         overwrite: whether files that exist are replaced.
         single: name of the JSON and the table of a run of one scan, without suffix; None for several.
         info: what the JSON says of the run.
+        written: files so far.
+        collected: what goes into the JSON and the table at the end.
+        masks: number of masks so far that have a pixel.
     """
 
     folder: Path
@@ -57,9 +63,10 @@ class Results:
     info: dict[str, Any] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     collected: Collected = field(default_factory=Collected)
+    masks: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse a run whose JSON or table would overwrite those of another."""
+    def require_free_tables(self) -> None:
+        """Raise ConfigError where JSON or table exist and may not be overwritten."""
         self.require_free(list(self._tables().values()))
 
     def _tables(self) -> dict[str, Path]:
@@ -74,11 +81,15 @@ class Results:
             more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
             raise ConfigError(f"{taken[0]}{more} exists; give --overwrite to replace it, or another folder with --out")
 
-    def require_free_scan(self, stem: str, scan: Scan, frames: Sequence[int]) -> None:
-        """Raise ConfigError where a file of a scan exists and may not be overwritten; DataError for SEG of no DICOM."""
+    def require_source(self, scan: Scan) -> None:
+        """Raise DataError where a DICOM SEG is asked for and the scan is no DICOM file."""
         if "seg" in self.formats and scan.kind != "dicom":
             raise DataError(f"{scan.path or scan.name} is no DICOM file, which a DICOM SEG refers to; leave seg out of "
                             "--format")  # fmt: skip
+
+    def require_free_scan(self, stem: str, scan: Scan, frames: Sequence[int]) -> None:
+        """Raise ConfigError where a file of a scan exists and may not be overwritten; DataError for SEG of no DICOM."""
+        self.require_source(scan)
         paths = [path for frame in frames for path in self._pictures(stem, scan, frame)[:2]] if "png" in self.formats \
             else []  # fmt: skip
         self.require_free([*paths, *self._volumes(stem, scan).values()])
@@ -104,6 +115,7 @@ class Results:
         if "png" in self.formats:
             self._write_pictures(stem, scan, frame)
         measures = self.collected.add(answer)
+        self.masks += sum(found.area_px > 0 for found in measures)
         parts = []
         for number, (found, score) in enumerate(zip(measures, frame.scores, strict=True), 1):
             area = "" if found.area_mm2 is None else f" = {found.area_mm2:.1f} mm2"
@@ -140,16 +152,22 @@ class Results:
                 from ultrasam.io.outputs_volume import write_label_volume
 
                 write_label_volume(path, masks, scan)
+                self.written.append(path)
             else:
-                from ultrasam.io.outputs_dicom import Segment, write_dicom_seg
+                self.write_seg(stem, scan, masks, names)
 
-                segments = [Segment(f"{name} {number}") for number, name in enumerate(names, 1)]
-                write_dicom_seg(path, masks, scan, segments, algorithm=str(self.info.get("model", "UltraSam")))
-            self.written.append(path)
+    def write_seg(self, stem: str, scan: Scan, masks: Mapping[int, NDArray[np.bool_]], names: Sequence[str]) -> None:
+        """Write a DICOM SEG with one segment an object."""
+        from ultrasam.io.outputs_dicom import Segment, write_dicom_seg
+
+        path = self._volumes(stem, scan)["seg"]
+        segments = [Segment(f"{name} {number}") for number, name in enumerate(names, 1)]
+        write_dicom_seg(path, masks, scan, segments, algorithm=str(self.info.get("model", "UltraSam")))
+        self.written.append(path)
 
     def finish(self) -> None:
         """Write JSON and table, where any scan could be predicted."""
-        if not self.collected.images:
+        if not self.collected.images:  # nothing could be predicted, or objects were followed
             return
         for kind, path in self._tables().items():
             if kind == "coco":
@@ -157,6 +175,17 @@ class Results:
             else:
                 self.collected.write_measures(path)
             self.written.append(path)
+
+
+def prompts_of(objects: Sequence[Wanted]) -> list[Prompt]:
+    """Return what the network is asked, one prompt an object.
+
+    Raises:
+        PromptError: a value that is no number.
+    """
+    from ultrasam.inference.prompt import Prompt
+
+    return [Prompt.of(item.points or None, item.labels or None, item.box) for item in objects]
 
 
 def stems_of(scans: Sequence[tuple[str, str]]) -> list[str]:
