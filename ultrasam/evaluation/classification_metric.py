@@ -116,7 +116,8 @@ class ClassificationMetric(GatheringMetric):
         self.found = Classified(records, classes, found)
         if found["absent"]:
             names = ", ".join(found["absent"])
-            print_log(f"No true samples of {names}: left out of the macro means.", logger="current", level=logging.WARNING)
+            text = f"No true samples of {names}: left out of the macro means."
+            print_log(text, logger="current", level=logging.WARNING)
         metrics: dict[str, float] = {}
         parts = {"": found["overall"], **{f"{slug}/": part for slug, part in found["datasets"].items()}}
         for start, part in parts.items():

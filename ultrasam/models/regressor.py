@@ -149,7 +149,7 @@ class ImageRegressor(PooledModel):
         return {"loss_value": each.sum() / count}
 
     def predict(self, images: Sequence[Tensor], samples: Sequence[Any]) -> list[Any]:
-        """Add ``pred_instances`` with ``measured`` (1,) in the unit of the data to each sample, and ``deviations`` (1,).
+        """Add ``pred_instances`` with ``measured`` (1,), in the unit of the data, and ``deviations`` (1,).
 
         Deviations are NaN unless the loss is "gaussian".
         """
