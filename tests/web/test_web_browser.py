@@ -1,9 +1,11 @@
 """The page in a real browser: every request stays at the server, and the console stays empty."""
 
 import io
+import json
 import re
 import shutil
 import threading
+import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +19,6 @@ from ultrasam.web.limits import Limits
 
 pytest.importorskip("fastapi", reason="the page needs the extra 'web'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
-
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need Chromium (apt-get install chromium)")
@@ -215,6 +216,16 @@ def test_boxes_several_objects_names_and_download(visit, scan):
     sync_api.expect(page.locator(".object .name")).to_have_value("Cyst")
     page.keyboard.press("z")
     sync_api.expect(page.locator(".object")).to_have_count(2)
+    page.keyboard.press("s")
+    with page.page.expect_download() as saved:
+        page.locator("[data-kind=zip]").click()
+    assert saved.value.suggested_filename == "scan_ultrasam.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        labels = np.asarray(Image.open(io.BytesIO(archive.read("scan_labels.png"))))
+        notes = json.loads(archive.read("scan_coco.json"))
+    assert (labels[70, 80], labels[170, 250], labels[70, 250]) == (1, 2, 0)
+    assert [item["name"] for item in notes["categories"]] == ["object", "simple cyst"]
+    sync_api.expect(page.locator("#save-dialog")).to_be_hidden()
     # Clicks that follow at once go to one object, one after the other.
     page.keyboard.press("n")
     page.click(350, 60)
