@@ -30,7 +30,7 @@ def results(*masks):
     """An image whose value tells the object that a pixel belongs to."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for number, mask in enumerate(masks):
-        image[mask] = 100 + 100 * number
+        image[mask] = min(100 + 100 * number, 250)
     rles = [encode_mask(mask) for mask in masks]
     objects = [CocoObject(7 + n, n, rle, rle_box(rle), rle_area(rle)) for n, rle in enumerate(rles)]
     stacked = np.stack(masks) if masks else np.zeros((0, HEIGHT, WIDTH), bool)
@@ -121,7 +121,7 @@ def test_windows_move_over_the_whole_image():
     np.random.seed(0)
     corners = [rectangle(0, 0, 3, 3), rectangle(0, 47, 3, 50), rectangle(27, 0, 30, 3), rectangle(27, 47, 30, 50)]
     seen = sum(JitterSquare(32, 2.0, 2.0)(results(*corners))["targets"].flatten(1).any(dim=1).int() for _ in range(80))
-    assert (seen > 3).all() and (seen < 60).all()
+    assert (seen > 0).all() and (seen < 40).all()
 
 
 def test_objects_outside_of_the_window_are_left_out():

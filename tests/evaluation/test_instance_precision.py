@@ -213,7 +213,8 @@ def sample_of(image):
 
 def test_metric_scores_each_image_once_in_any_order(tmp_path):
     records = random_records(0)
-    expected = instance_metrics(records, CLASSES)
+    # Of equal scores the first image is the first, so the order is part of the number.
+    expected = instance_metrics(unique_records(records), CLASSES)
     logged = []
     for order in (records, [*records[::-1], *records[:3]]):
         metric = InstanceMetric(intervals=50, out_dir=str(tmp_path))

@@ -75,10 +75,23 @@ def test_a_step_with_any_number_of_objects(counts):
         assert all(float(value.detach()) == 0.0 for name, value in losses.items() if "cls" not in name)
 
 
-@pytest.mark.parametrize("backbone", ["ResNetBackbone", "tiny_vit"])
-def test_training_lowers_the_loss(backbone):
-    config = dict(type=backbone, **TINY[backbone]) if backbone in TINY else dict(type="SamBackbone", **TINY_VIT)
-    model = detector(backbone=config, pyramid="none" if backbone in TINY else "simple")
+def test_a_step_in_bfloat16():
+    model, batch = detector(), batch_of(2, 0)
+    torch.manual_seed(1)
+    exact = model.loss(*batch)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.loss(*batch)
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    total(losses).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert float(total(losses).detach()) == pytest.approx(float(total(exact).detach()), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["vit", "tiny_vit"])
+def test_training_lowers_the_loss(kind):
+    lite = dict(type="SamBackbone", preprocessing=dict(interpolation="bilinear"), **TINY_VIT)
+    model = detector(backbone=SAM) if kind == "vit" else detector(backbone=lite, pyramid="simple")
     batch = batch_of(1, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     values = []

@@ -15,7 +15,7 @@ from ultrasam.engine.test import main as run_test_command
 
 FOLDER = CONFIG_ROOT / "downstream/segmentation"
 BACKBONES = {
-    "resnet50": 23.5e6, "dinov2": 86.6e6, "usfm": 85.8e6, "deblurring-mim": 86.6e6, "sam": 89.7e6, "medsam": 89.7e6,
+    "resnet50": 23.5e6, "dinov2": 89.7e6, "usfm": 88.0e6, "deblurring-mim": 88.8e6, "sam": 89.7e6, "medsam": 89.7e6,
     "ultrasam": 89.7e6,
 }  # fmt: skip
 SETS = {"bus-bra": ("bus_bra", 2), "mmotu2d": ("mmotu_2d", 8), "gist514-db": ("gist514_db", 2)}
@@ -68,7 +68,7 @@ def test_full_size_builds_and_the_pipelines_fit(backbone):
         assert (fit.square, fit.mode, fit.interpolation) == (pixels.square, pixels.mode, pixels.interpolation)
     if backbone in BACKBONES:
         count = sum(parameter.numel() for parameter in model.backbone.parameters())
-        assert count == pytest.approx(BACKBONES[backbone], rel=0.02)
+        assert count == pytest.approx(BACKBONES[backbone], rel=0.005)
     trained = any(parameter.requires_grad for parameter in model.backbone.parameters())
     assert trained == (backbone not in ("dinov2", "litemedsam"))
 
@@ -135,7 +135,7 @@ def test_the_commands_write_metrics(data, tmp_path, capsys, monkeypatch):
     cfg = miniature(config_of("ultrasam", "bus-bra"), data, tmp_path / "work")
     build_runner(cfg).train()
     written = tmp_path / "mini.py"
-    del cfg["work_dir"]
+    cfg.pop("work_dir")
     cfg.dump(written)
     assert run_test_command([str(written), "work/iter_2.pth", "--out", "result"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "result")

@@ -133,9 +133,10 @@ def precision_table(
         raise ConfigError(f"iou_type is {iou_type!r}, but only 'segm' (masks) and 'bbox' (boxes) exist")
     check_records(records, classes)
     images = [{"id": number + 1, "height": r.size[0], "width": r.size[1]} for number, r in enumerate(records)]
-    sets = [_coco_set(images, [part(r) for r in records], classes, iou_type) for part in (_truth, _found)]
+    truth = _coco_set(images, [record.truth for record in records], classes, box_areas=False)
+    found = _coco_set(images, [record.found for record in records], classes, box_areas=iou_type == "bbox")
     evaluate = ClassEvaluation if iou_type == "segm" else COCOeval_faster
-    evaluation = evaluate(*sets, iouType="bbox", print_function=_LOG.debug)
+    evaluation = evaluate(truth, found, iouType="bbox", print_function=_LOG.debug)
     evaluation.params.maxDets = [1, 10, MOST]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -163,21 +164,16 @@ def check_records(records: Sequence[ImageRecord], classes: Sequence[str]) -> Non
                 )
 
 
-def _truth(record: ImageRecord) -> tuple[FoundObject, ...]:
-    return record.truth
-
-
-def _found(record: ImageRecord) -> tuple[FoundObject, ...]:
-    return record.found
-
-
 def _coco_set(
     images: list[dict[str, int]],
     objects: Sequence[Sequence[FoundObject]],
     classes: Sequence[str],
-    iou_type: str,
+    box_areas: bool,
 ) -> COCO:
-    """Return a COCO set with ids from 1; a box's area decides the size of a prediction that is compared by boxes."""
+    """Return a COCO set with ids from 1.
+
+    COCO sorts truth into sizes by the area of its mask, and a prediction by the area of what it is compared by.
+    """
     rows: list[dict[str, Any]] = []
     for image, part in zip(images, objects, strict=True):
         for item in part:
@@ -190,7 +186,7 @@ def _coco_set(
                     "iscrowd": 0,
                     "segmentation": item.rle,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": item.area,
+                    "area": (x2 - x1) * (y2 - y1) if box_areas else item.area,
                     "score": item.score,
                 }
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads.mask2former_head import Mask2FormerHead
+from mmdet.models.layers.msdeformattn_pixel_decoder import MSDeformAttnPixelDecoder
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
@@ -61,11 +62,37 @@ class HeadSizes:
 
 
 @MODELS.register_module()
+class Float32PixelDecoder(MSDeformAttnPixelDecoder):
+    """MMDetection's pixel decoder in float32 whatever the precision around it, as Mask2Former's authors have it.
+
+    Deformable attention samples at positions that bfloat16 would move by cells.
+    """
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the mask features (B, C, h, w) and the maps of three scales, the coarsest first."""
+        with torch.autocast(feats[0].device.type, enabled=False):
+            return super().forward([part.float() for part in feats])
+
+
+@MODELS.register_module()
 class BitmapMask2FormerHead(Mask2FormerHead):
     """MMDetection's head for masks given as tensors (N, S, S) bool, which keeps them at one byte a pixel.
 
-    MMDetection's own turns the masks of a batch into 64-bit integers: 335 MB for 40 objects at 1024 pixels.
+    MMDetection's own turns the masks of a batch into 64-bit integers: 335 MB for 40 objects at 1024 pixels. Matching
+    and losses are in float32 whatever the precision around them.
     """
+
+    def loss_by_feat(
+        self,
+        all_cls_scores: Sequence[Tensor],
+        all_mask_preds: Sequence[Tensor],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict[str, Any]],
+    ) -> dict[str, Tensor]:
+        """Return the losses of every layer from class logits (B, Q, K + 1) and mask logits (B, Q, h, w)."""
+        scores, masks = ([part.float() for part in parts] for parts in (all_cls_scores, all_mask_preds))
+        with torch.autocast(masks[0].device.type, enabled=False):
+            return super().loss_by_feat(scores, masks, batch_gt_instances, batch_img_metas)
 
     def preprocess_gt(
         self, batch_gt_instances: list[InstanceData], batch_gt_semantic_segs: Sequence[Any]
@@ -98,7 +125,7 @@ def pixel_decoder(sizes: HeadSizes) -> dict[str, Any]:
         ffn_cfg=mlp(sizes, sizes.encoder_mlp),
     )
     return dict(
-        type="MSDeformAttnPixelDecoder",
+        type="Float32PixelDecoder",
         num_outs=3,
         norm_cfg=dict(type="GN", num_groups=min(32, sizes.channels // 4)),
         act_cfg=dict(type="ReLU"),
