@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help="prompts for many scans: a table (CSV) or COCO JSON of any detector")  # fmt: skip
     parser.add_argument("--prompt-images", metavar="FILE",
                         help="COCO document with the images that a list of detections refers to")  # fmt: skip
-    parser.add_argument("--min-score", type=float, default=0.0, metavar="S",
-                        help="leave out boxes of --prompts with a lower score (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--min-score", type=float, default=-math.inf, metavar="S",
+                        help="leave out boxes of --prompts with a lower score (default: take all)")  # fmt: skip
     parser.add_argument("--frame", type=int, metavar="N", help="frame of a cine or volume, from 0 (default: 0)")
     parser.add_argument("--frames", metavar="A:B",
                         help="frames A up to but without B, each with the same prompts")  # fmt: skip

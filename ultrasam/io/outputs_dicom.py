@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,22 +103,25 @@ def write_dicom_seg(
             source.pop("FrameOfReferenceUID", None)
             # The size of a pixel is the source's, to which all frames refer; alone it would need a slice thickness.
             source.pop("PixelSpacing", None)
-        found = highdicom.seg.Segmentation(
-            source_images=[source],
-            pixel_array=pixels,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(number, segment, family) for number, segment in enumerate(kinds, 1)],
-            series_instance_uid=highdicom.UID(),
-            series_number=_SERIES,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="UltraSam",
-            manufacturer_model_name="UltraSam",
-            software_versions=ultrasam.__version__,
-            device_serial_number="0",
-            content_description=description[:64] or None,
-            content_label="SEGMENTATION",
-        )
+        with warnings.catch_warnings():
+            # Patients' names are copied as they are, whatever their form.
+            warnings.filterwarnings("ignore", message="The string .* is unlikely to represent the intended person name")
+            found = highdicom.seg.Segmentation(
+                source_images=[source],
+                pixel_array=pixels,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[_description(number, segment, family) for number, segment in enumerate(kinds, 1)],
+                series_instance_uid=highdicom.UID(),
+                series_number=_SERIES,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="UltraSam",
+                manufacturer_model_name="UltraSam",
+                software_versions=ultrasam.__version__,
+                device_serial_number="0",
+                content_description=description[:64] or None,
+                content_label="SEGMENTATION",
+            )
         if not placed:
             _refer(found, list(stacks), count, scan.header)
         buffer = io.BytesIO()

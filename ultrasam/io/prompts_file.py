@@ -97,7 +97,7 @@ class PromptFile:
         return found, problems
 
 
-def read_prompts(path: str | Path, min_score: float = 0.0, images: str | Path | None = None) -> PromptFile:
+def read_prompts(path: str | Path, min_score: float = -math.inf, images: str | Path | None = None) -> PromptFile:
     """Read a table (.csv, .tsv) or COCO JSON (.json).
 
     JSON is an annotation document with "images" and "annotations", whose boxes and names of categories are taken, or a
