@@ -180,6 +180,7 @@ def add_lora(encoder: nn.Module, options: LoraOptions) -> list[tuple[nn.Module, 
     for layer in lora_layers(adapted):
         layer._register_state_dict_hook(_to_plain_names)
         layer._register_load_state_dict_pre_hook(_from_plain_names)
+        layer.train(encoder.training)
     for (block, name, _), twin in zip(exchanged, adapted.values(), strict=True):
         setattr(block, name, twin)
     return exchanged
