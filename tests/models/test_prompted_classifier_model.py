@@ -114,7 +114,7 @@ def test_images_without_objects_can_be_trained_on():
     model = small().train()
     loss = loss_of(model, labelled_batch(0, 0))
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.abs().sum() for p in model.parameters() if p.requires_grad)
     assert predicted(model, labelled_batch(0, 0)).shape == (0, 2)
 

@@ -102,20 +102,19 @@ def test_gaussian_predicts_a_deviation():
 
 @pytest.mark.parametrize("form", ["l1", "huber", "gaussian"])
 def test_training_learns(form):
-    """Dark and bright images have different values; a few steps find them."""
-    torch.manual_seed(0)
-    model = small(loss=form, trained_stages=1).train()
+    """Dark and bright images have different values; the head alone finds them in a few steps."""
+    model = small(loss=form, trained_stages=0).train()
     model.learn_from(measured([10.0, 30.0]))
     batch = value_batch([10.0, 30.0])
     batch["inputs"][0] //= 4
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.01)
+    optimizer = torch.optim.Adam(model.head.parameters(), 0.01)
     losses = []
-    for _ in range(25):
+    for _ in range(80):
         loss = model(**model.data_preprocessor(batch), mode="loss")["loss_value"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.2
     values, _ = predicted(model, batch)
     assert values[0] < 18 and values[1] > 22
@@ -127,7 +126,7 @@ def test_loss_is_the_mean_over_samples_in_deviations():
     torch.nn.init.zeros_(model.head.weight)
     torch.nn.init.zeros_(model.head.bias)
     batch = model.data_preprocessor(value_batch([20.0, 50.0]))
-    assert float(model(**batch, mode="loss")["loss_value"]) == pytest.approx((0 + 3) / 2)
+    assert model(**batch, mode="loss")["loss_value"].item() == pytest.approx((0 + 3) / 2)
 
 
 def test_what_is_refused():
