@@ -360,6 +360,32 @@ def test_idle_files_are_closed_and_say_so():
     assert store.get(first.key) is first
 
 
+def test_idle_files_are_closed_while_no_request_comes():
+    from ultrasam.io.scan import scan_from_array
+    from ultrasam.web.store import Store
+
+    closed = threading.Event()
+    now = [0.0]
+    store = Store(replace(LIMITS, idle_seconds=600), lambda study: closed.set(), lambda: now[0])
+    store.add(scan_from_array(np.zeros((8, 8), np.uint8)), 10)
+    with store.expiring(every=0.01):
+        assert not closed.wait(0.1)
+        now[0] = 700
+        assert closed.wait(20)
+    assert len(store) == 0
+
+
+def test_a_frame_that_was_left_is_not_encoded(model):
+    from ultrasam.io.scan import scan_from_array
+    from ultrasam.web.study import Study
+
+    study = Study("key", scan_from_array(np.zeros((2, 8, 8), np.uint8)), 0, LIMITS)
+    engine = Engine(model, LIMITS.cache_bytes)
+    assert engine.session_if(study, 0, lambda: False) is None and not model.encoded
+    assert engine.session_if(study, 0, lambda: True) is not None and len(model.encoded) == 1
+    assert engine.session_if(study, 0, lambda: False) is not None
+
+
 def test_objects_and_points_are_limited(server):
     client = server(objects=2, points=2)
     study = opened(client)

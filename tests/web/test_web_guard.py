@@ -89,6 +89,28 @@ def test_a_server_for_other_machines_answers_to_addresses_but_not_to_any_name():
     assert ask([("host", "evil.example")], guard=guard)[0] == 403
 
 
+def test_a_reverse_proxy_with_https_is_known_by_its_name():
+    guard = Guard(application, proxied=["Proxy.example"])
+    secure = [("host", "proxy.example"), ("origin", "https://proxy.example")]
+    assert ask(secure, method="POST", guard=guard)[0] == 200
+    assert ask(secure, method="POST")[0] == 403
+    assert ask([("host", "proxy.example"), ("origin", "https://evil.example")], method="POST", guard=guard)[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("content-length", "65536")], 200),
+        ([("content-length", "65537")], 413),
+        ([("content-length", "1e3")], 413),
+        ([("transfer-encoding", "chunked")], 411),
+    ],
+)
+def test_only_files_may_be_long(headers, status):
+    assert ask([HOST, *headers], path="/api/studies/key/frames/0/edits", method="POST")[0] == status
+    assert ask([HOST, *headers], path="/api/studies", method="POST")[0] == 200
+
+
 def test_websockets_are_closed():
     sent = []
 

@@ -57,6 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--port must be 0 to 65535, got {options.port}")
     server.require_packages()
     from ultrasam.web.engine import Engine
+    from ultrasam.web.store import Store
 
     limits = Limits(
         upload_bytes=options.max_upload_mb * MEGABYTE,
@@ -72,6 +73,7 @@ def _run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         engine = Engine(server.load_model(options.weights, options.device), limits.cache_bytes)
+        store = Store(limits, engine.forget)
         address = server.address_of(taken, options.host)
 
         def ready() -> None:
@@ -80,8 +82,9 @@ def _run(options: argparse.Namespace) -> int:
                 webbrowser.open(address)
 
         try:
-            app = server.make_app(engine, limits, options.host, tuple(options.allow_host))
-            server.make_server(app, ready).run(sockets=[taken])
+            app = server.make_app(engine, limits, options.host, tuple(options.allow_host), store)
+            with store.expiring():
+                server.make_server(app, ready).run(sockets=[taken])
         except KeyboardInterrupt:
             # uvicorn has shut down already and passes the interrupt on.
             return 0

@@ -30,6 +30,7 @@ from ultrasam.web.study import Study
 
 Number = Annotated[int, Field(ge=0, le=10_000_000)]
 Reader = Callable[[bytes, str], Scan]
+SLOW_SECONDS = 1.0
 routes = APIRouter()
 
 
@@ -83,17 +84,22 @@ async def existing(study: Opened, frame: Number) -> int:
 Frame = Annotated[int, Depends(existing)]
 
 
-def create_app(engine: Engine, limits: Limits, reader: Reader = scan_from_bytes) -> FastAPI:
+def create_app(
+    engine: Engine, limits: Limits, store: Store | None = None, reader: Reader = scan_from_bytes
+) -> FastAPI:
     """Return the application around a model, without the guard of `ultrasam.web.guard`.
 
     Args:
         engine: the model.
         limits: what the server keeps and takes.
+        store: of the open files; None for a new one.
         reader: opens the bytes of a file by its name.
     """
     # Neither the pages of the interface's documentation, which load scripts from elsewhere, nor its description.
     app = FastAPI(title="UltraSam", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.services = Services(engine, limits, reader, Store(limits, engine.forget), Page())
+    app.state.services = Services(
+        engine, limits, reader, Store(limits, engine.forget) if store is None else store, Page()
+    )
     app.include_router(routes)
     _handle_errors(app)
     return app
@@ -183,9 +189,12 @@ def image(study: Opened, frame: Frame) -> Response:
 def encode(given: Given, study: Opened, frame: Frame) -> dict[str, Any]:
     """Encode a frame, and its neighbours when there is time."""
     start = time.perf_counter()
-    given.engine.session(study, frame)
-    around = [other for other in (frame + 1, frame - 1, frame + 2) if 0 <= other < study.scan.frames]
-    given.engine.prefetch(study, around)
+    study.shown = frame
+    # A frame that was left while it waited for its turn is not encoded any more.
+    if given.engine.session_if(study, frame, lambda: study.shown == frame) is not None:
+        around = [other for other in (frame + 1, frame - 1, frame + 2) if 0 <= other < study.scan.frames]
+        # Where that is slow, the clicks on this frame would have to share the machine with it.
+        given.engine.prefetch(study, around[:1] if given.engine.encode_seconds > SLOW_SECONDS else around)
     return {"seconds": time.perf_counter() - start, "encode_seconds": given.engine.encode_seconds}
 
 

@@ -91,7 +91,7 @@ def measure(model: UltraSam, clicks: int, size: tuple[int, int] = (600, 800), se
 
     rng = np.random.default_rng(seed)
     pixels = cv2.GaussianBlur(rng.integers(0, 255, size, dtype=np.uint8), (0, 0), 6)
-    data = bytes(cv2.imencode(".png", cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX))[1])
+    data = bytes(cv2.imencode(".png", cv2.normalize(pixels, pixels, 0, 255, cv2.NORM_MINMAX))[1])
     with _serving(model) as address:
         first, second = Client(address), Client(address)
         first.open(data)

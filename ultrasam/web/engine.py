@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,14 @@ class Engine:
         with self._urgently(), self._encoding:
             return self._encode(study, frame)
 
+    def session_if(self, study: Study, frame: int, wanted: Callable[[], bool]) -> Session | None:
+        """Return the encoded frame as `session` does, or None where it is not wanted any more when its turn comes."""
+        found = self._kept(study, frame)
+        if found is not None:
+            return found
+        with self._urgently(), self._encoding:
+            return self._encode(study, frame) if wanted() else None
+
     def is_encoded(self, study: Study, frame: int) -> bool:
         """Whether a frame is answered without encoding it first."""
         with self._table:
@@ -98,7 +106,7 @@ class Engine:
         """Encode frames that may be looked at next, when nothing else is to be done; replaces the wish before."""
         with self._wished:
             self._wish = (study, list(frames))
-            if self._worker is None:
+            if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, name="prefetch", daemon=True)
                 self._worker.start()
             self._wished.notify()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -34,6 +34,9 @@ HEADERS = {
     # Pictures of patients stay in no cache on a disk.
     "cache-control": "no-store",
 }
+UPLOADS = "/api/studies"
+MOST_BYTES = 64 * 1024
+_OTHER_SITE = (403, "Requests from other sites are refused; open the address that the server printed.")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -41,17 +44,21 @@ class Guard:
     """ASGI middleware around the application.
 
     A site that has its own name resolved to this machine (DNS rebinding) still sends that name as Host, and a page of
-    another site sends its Origin: both are refused before anything is read.
+    another site sends its Origin: both are refused before anything is read. Bodies are small, but that of a file.
 
     Args:
         app: the application.
         hosts: names that the server answers to besides "localhost".
         any_address: also answer to every numeric address, for a server that other machines reach.
+        proxied: further names, by which a reverse proxy may be reached that speaks HTTPS.
     """
 
-    def __init__(self, app: App, hosts: Iterable[str] = (), any_address: bool = False) -> None:
+    def __init__(
+        self, app: App, hosts: Iterable[str] = (), any_address: bool = False, proxied: Iterable[str] = ()
+    ) -> None:
         self._app = app
-        self._hosts = {host.lower().strip("[]") for host in (*_LOCAL, *hosts)}
+        self._proxied = {host.lower() for host in proxied}
+        self._hosts = {host.lower().strip("[]") for host in (*_LOCAL, *hosts)} | self._proxied
         self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +71,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _refuse(send, refusal)
+            await _refuse(send, *refusal)
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -76,22 +83,24 @@ class Guard:
 
         await self._app(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> str | None:
-        """Return why a request is refused, None where it is not."""
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Return status and sentence of a request that is refused, None where it is not."""
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not self._knows(_host_name(hosts[0])):
-            return "This server does not answer to that host name; open the address that it printed."
-        origins = headers.get("origin", [])
-        if any(origin.lower() != f"{scope.get('scheme', 'http')}://{hosts[0].lower()}" for origin in origins):
-            return "Requests from other sites are refused; open the address that the server printed."
+            return 403, "This server does not answer to that host name; open the address that it printed."
+        own = [f"{scope.get('scheme', 'http')}://{hosts[0].lower()}"]
+        if _host_name(hosts[0]) in self._proxied:
+            own.append(f"https://{hosts[0].lower()}")
+        if any(origin.lower() not in own for origin in headers.get("origin", [])):
+            return _OTHER_SITE
         # Links may lead here from anywhere; nothing else may.
         site = headers.get("sec-fetch-site", ["none"])[0]
         if site not in ("none", "same-origin") and (scope["path"] != "/" or scope["method"] != "GET"):
-            return "Requests from other sites are refused; open the address that the server printed."
-        return None
+            return _OTHER_SITE
+        return None if scope["path"] == UPLOADS else _too_large(headers)
 
     def _knows(self, name: str) -> bool:
         if name in self._hosts:
@@ -113,9 +122,19 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0]
 
 
-async def _refuse(send: Send, sentence: str) -> None:
+def _too_large(headers: Mapping[str, list[str]]) -> tuple[int, str] | None:
+    """Return the refusal of a body that no edit has, None where there is no such body."""
+    if "transfer-encoding" in headers:
+        return 411, "The request must state its length."
+    length = headers.get("content-length", ["0"])[0]
+    if not length.isdigit() or int(length) > MOST_BYTES:
+        return 413, f"The request is too long; at most {MOST_BYTES} bytes are read here."
+    return None
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
     body = b'{"error": "' + sentence.encode() + b'"}'
     head = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
     head += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": head})
+    await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})

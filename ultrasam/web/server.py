@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ultrasam.inference import UltraSam
     from ultrasam.web.engine import Engine
+    from ultrasam.web.store import Store
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -35,20 +36,27 @@ def require_packages() -> None:
             raise ConfigError(f"the page needs the package {package}; run pip install 'ultrasam[web]'") from error
 
 
-def make_app(engine: Engine, limits: Limits, host: str = "127.0.0.1", names: tuple[str, ...] = ()) -> App:
+def make_app(
+    engine: Engine,
+    limits: Limits,
+    host: str = "127.0.0.1",
+    names: tuple[str, ...] = (),
+    store: Store | None = None,
+) -> App:
     """Return the guarded application.
 
     Args:
         engine: the model.
         limits: what the server keeps and takes.
         host: address that the server listens on.
-        names: further names that it answers to.
+        names: further names that it answers to, also those of proxies.
+        store: of the open files; None for a new one.
     """
     from ultrasam.web.api import create_app
 
     local = host in LOCAL_HOSTS
-    hosts = (host, *names) if local else (host, socket.gethostname(), *names)
-    return Guard(create_app(engine, limits), hosts, any_address=not local)
+    hosts = (host,) if local else (host, socket.gethostname())
+    return Guard(create_app(engine, limits, store), hosts, any_address=not local, proxied=names)
 
 
 def bind(host: str, port: int) -> socket.socket:

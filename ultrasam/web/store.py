@@ -101,6 +101,23 @@ class Store:
             if key in self._open:
                 self._drop(key, "This file was closed; open it again.")
 
+    @contextmanager
+    def expiring(self, every: float = 30.0) -> Iterator[None]:
+        """Close what was not used for too long also while no request comes, looking at it ``every`` so many seconds."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(every):
+                self.expire()
+
+        watcher = threading.Thread(target=watch, name="expire", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
     def expire(self) -> None:
         """Close what was not used for too long."""
         with self._lock:

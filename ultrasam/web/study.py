@@ -96,6 +96,7 @@ class Study:
     Attributes:
         lock: held while the objects change.
         closed: the file was closed and nothing may be kept for it any more.
+        shown: the frame that was to be encoded last.
         clip: nothing outside of the field of view becomes mask.
     """
 
@@ -105,6 +106,7 @@ class Study:
         self.nbytes = nbytes
         self.lock = threading.RLock()
         self.closed = False
+        self.shown = 0
         self.clip = True
         self.used = time.monotonic()
         self._limits = limits

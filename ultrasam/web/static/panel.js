@@ -75,11 +75,23 @@ export class Panel {
       if (this.list.children[index] !== card.root) this.list.insertBefore(card.root, this.list.children[index] || null);
       this.fill(card, object, object.number === active);
     });
+    if (active !== this.shown) this.reveal(active);
+    this.shown = active;
     if (!isOpen) this.hint.textContent = "Open a file first.";
     else if (objects.length === 0) this.hint.textContent = "Click inside a structure, or drag a box around it.";
     else if (isNew) this.hint.textContent = "The next click or box starts a new object.";
     else if (many) this.hint.textContent = "Clicks go to the chosen object, on every frame.";
     else this.hint.textContent = "Clicks go to the chosen object.";
+  }
+
+  // Scrolls the list, where it scrolls by itself, to the chosen card; the page below a small screen stays where it is.
+  reveal(active) {
+    const section = this.list.parentElement, card = this.cards.get(active)?.root;
+    if (!card || section.scrollHeight <= section.clientHeight) return;
+    const frame = section.getBoundingClientRect(), place = card.getBoundingClientRect();
+    const head = 60;
+    if (place.top < frame.top + head) section.scrollTop -= frame.top + head - place.top;
+    else if (place.bottom > frame.bottom - 8) section.scrollTop += place.bottom - frame.bottom + 8;
   }
 
   make(number) {
