@@ -1,18 +1,19 @@
-"""UltraSam-lite, the model that comes with the installation: the third and last part of its training.
+"""UltraSam-lite, the model that comes with the installation: the third part of its training.
 
 The first two are configs/demo/litemedsam_decoder_bus-bra.py and litemedsam_tail_bus-bra.py (BUS-BRA, folds 2 to 4).
-Here BUS-BRA, BUSI, HC18, CCA and BUS-UC are mixed; tools/ultrasam_lite.py makes the files and holds patients out of
-each set:
+Here BUS-BRA, BUSI, HC18, CCA and BUS-UC are mixed; tools/ultrasam_lite.py makes the files, holds patients out of each
+set, and packs the mean of the weights of this training and of ultrasam_lite_more-busi.py:
 
     python -m data_prep prepare data/us43d --source DOWNLOADS
     python tools/ultrasam_lite.py split data/us43d
     python tools/train.py configs/ultrasam_lite/ultrasam_lite.py --amp --cfg-options load_from=CHECKPOINT
-    python tools/ultrasam_lite.py pack CHECKPOINT
+    python tools/train.py configs/ultrasam_lite/ultrasam_lite_more-busi.py --amp --cfg-options load_from=CHECKPOINT
+    python tools/ultrasam_lite.py pack FIRST SECOND --data data/us43d
 """
 
 _base_ = ["../demo/litemedsam_tail_bus-bra.py"]
 
-iterations = 900
+iterations = 700
 data_root = "{{$ULTRASAM_DATA:data/us43d}}"
 
 train_pipeline = [
@@ -22,9 +23,8 @@ train_pipeline = [
     dict(type="SimulatePrompts", point_share=0.6, box_jitter=0.05),
     dict(type="PackPrompted"),
 ]
-# How often an epoch repeats each set: the small ones would drown otherwise, and LiteMedSAM, which boxes on BUSI must
-# not fall behind, knows BUSI.
-repeats = dict(bus_bra=1, busi=8, hc18=4, ccaui=8, bus_uc_sample=6)
+# How often an epoch repeats each set: the small ones would drown otherwise.
+repeats = dict(bus_bra=1, busi=2, hc18=3, ccaui=6, bus_uc_sample=4)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
