@@ -49,7 +49,8 @@ def evaluation(tmp_path):
 def provenance(tmp_path):
     return {
         "config": str(tmp_path / "some_config.py"), "prompt": ["point"], "seed": 0, "metrics": {"x": 1},
-        "checkpoint": {"path": str(tmp_path / "weights.pth"), "sha256": "abcdef0123456789"},
+        "checkpoint": {"path": str(tmp_path / "weights.pth"), "sha256": "abcdef0123456789",
+                       "loaded": f"all 7 weights of {tmp_path / 'weights.pth'}"},
     }  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def test_the_page_is_whole_and_has_the_numbers(evaluation, tmp_path):
     assert "<h1>A &amp; B</h1>" in page
     assert f"{100 * evaluation.breakdown['overall']['dice']['mean']:.1f}" in page
     assert "weights.pth (abcdef012345)" in page and "some_config.py" in page
+    assert "all 7 weights of weights.pth" in page
     assert str(tmp_path) not in page, "a page can be given on"
 
 
