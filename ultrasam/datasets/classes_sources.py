@@ -106,7 +106,7 @@ def labels_from_folders(root: Path, group_pattern: str | None) -> LabelSource:
     beside = [path.name for path in sorted(root.iterdir()) if path.is_file() and path.suffix.lower() in SUFFIXES]
     if beside:
         raise DataError(f"{root} holds {beside[0]} beside its class folders, so its class is unknown; move it into one")
-    images = []
+    images: list[LabelledImage] = []
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     for folder in folders:
         for path in sorted(folder.rglob("*")):

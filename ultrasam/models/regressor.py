@@ -91,7 +91,8 @@ class ImageRegressor(PooledModel):
         pixels = self.backbone.preprocessing
         seen = []
         for item in dataset.measured():
-            fit = SquareTransform.fit(*item.size, pixels.square, pixels.mode)  # type: ignore[arg-type]
+            height, width = item.size
+            fit = SquareTransform.fit(height, width, pixels.square, pixels.mode)  # type: ignore[arg-type]
             seen.append(item.value * value_scale(self.quantity, fit, item.spacing, item.name))
         values = torch.tensor(seen, dtype=torch.float64)
         deviation = float(values.std(correction=0))
