@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import highdicom
 import nibabel
@@ -133,6 +135,7 @@ def test_objects_are_told_apart(predict, weights, tmp_path):
     (["--box", BOX, "--propagate", "--crop"], "leave out --crop"),
     (["--box", BOX, "--prompt-images", "x.json"], "goes with --prompts"),
     (["--prompts", "no.csv"], "no.csv does not exist"),
+    (["--box", BOX, "--spacing", "0.1,0"], "--spacing is ROWS or ROWS,COLUMNS in mm"),
 ])  # fmt: skip
 def test_what_is_refused(predict, tmp_path, arguments, words):
     write_png(tmp_path / "a.png", picture())
@@ -140,8 +143,6 @@ def test_what_is_refused(predict, tmp_path, arguments, words):
     assert status == 2
     first = err.splitlines()[0]
     assert first.startswith("error: ")
-    import re
-
     assert re.search(words, first)
     assert not (tmp_path / "predictions").exists()
 
@@ -284,6 +285,27 @@ def test_odd_images(predict, tmp_path):
     assert sizes == {"palette.png": (90, 120), "alpha.png": (90, 120), "deep.tif": (90, 120), "cmyk.jpg": (90, 120),
                      "pixel.png": (1, 1), "line.png": (1, 120)}  # fmt: skip
     assert read_image(folder / "deep.tif").shape == (90, 120, 3)
+
+
+def test_spacing_is_for_scans_that_do_not_say_it(predict, tmp_path):
+    write_png(tmp_path / "a.png", picture())
+    assert predict("a.png", "--box", BOX, "--spacing", "0.5,0.25", "--format", "csv")[0] == 0
+    with (tmp_path / "predictions" / "a_measures.csv").open(encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.125)
+    assert predict(CINE, "--box", "100,60,220,160", "--spacing", "9", "--format", "csv", "--no-clip")[0] == 0
+    with (tmp_path / "predictions" / "examples_ybr_color_measures.csv").open(encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.51049705**2, rel=1e-4)
+
+
+def test_options_are_documented(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    real = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    text = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
+    assert {option for cell in cells for option in re.findall(r"--[a-z][a-z-]+", cell)} == real
 
 
 def test_names_of_results_never_collide():

@@ -151,6 +151,7 @@ def _predict_scan(
     from ultrasam.io.scan import open_scan
 
     with open_scan(path) as scan:
+        scan.spacing = scan.spacing or asked.spacing
         wanted = _by_frame(objects, asked, scan)
         if options.propagate:
             follow(model, scan, stem, wanted, results, direction=options.direction, clip=not options.no_clip)

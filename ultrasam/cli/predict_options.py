@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help="let masks and prompts leave the field of view, where it was found wrongly")  # fmt: skip
     parser.add_argument("--name", default="object",
                         help="class of the objects of --box and --point in JSON and table (default: %(default)s)")
+    parser.add_argument("--spacing", metavar="ROWS[,COLUMNS]",
+                        help="millimetres between pixels of scans that do not say it themselves")  # fmt: skip
     parser.add_argument("--out", default="predictions", metavar="FOLDER",
                         help="where results go; folders below those given are kept (default: %(default)s)")  # fmt: skip
     parser.add_argument("--format", default=DEFAULT_FORMATS, metavar="LIST",
@@ -80,12 +82,14 @@ class Asked:
         frame: number of the frame, where given.
         frames: first and last + 1, where given.
         formats: what is written.
+        spacing: mm along (rows, columns), where given.
     """
 
     objects: list[Wanted]
     frame: int | None
     frames: tuple[int, int] | None
     formats: frozenset[str]
+    spacing: tuple[float, float] | None = None
 
 
 def parse(options: argparse.Namespace) -> Asked:
@@ -114,7 +118,19 @@ def parse(options: argparse.Namespace) -> Asked:
         raise ConfigError(f"--format is a list of {', '.join(FORMATS)}, found {options.format!r}")
     names = frozenset("volume" if name == "nifti" else name for name in formats)
     frames = None if options.frames is None else _range(options.frames)
-    return Asked(_objects(steps, options.name), options.frame, frames, names)
+    return Asked(_objects(steps, options.name), options.frame, frames, names, _spacing(options.spacing))
+
+
+def _spacing(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
+        raise ConfigError(f"--spacing is ROWS or ROWS,COLUMNS in mm, such as 0.1 or 0.12,0.1, found {text!r}")
+    return values[0], values[-1]
 
 
 def _range(text: str) -> tuple[int, int]:
