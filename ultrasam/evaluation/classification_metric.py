@@ -57,6 +57,12 @@ class GatheringMetric(BaseMetric):
         raise NotImplementedError
 
 
+def with_ends(name: str, interval: Mapping[str, Any], resamples: int) -> dict[str, float]:
+    """Return a score for the log and, where there were resamples, the ends of its interval."""
+    ends = {f"{name}_low": interval["low"], f"{name}_high": interval["high"]} if resamples else {}
+    return {name: interval["mean"], **ends}
+
+
 @METRICS.register_module()
 class ClassificationMetric(GatheringMetric):
     """Precision, recall, F1 and AUC (macro), accuracy, calibration, each with an interval clustered by patient.
@@ -122,8 +128,7 @@ class ClassificationMetric(GatheringMetric):
         parts = {"": found["overall"], **{f"{slug}/": part for slug, part in found["datasets"].items()}}
         for start, part in parts.items():
             for name in SCORES:
-                metrics[f"{start}{name}"] = part[name]["mean"]
-                metrics[f"{start}{name}_low"], metrics[f"{start}{name}_high"] = part[name]["low"], part[name]["high"]
+                metrics |= with_ends(f"{start}{name}", part[name], self.resamples)
             metrics[f"{start}objects"] = part["counts"]["objects"]
         return metrics
 

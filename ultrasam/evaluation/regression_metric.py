@@ -15,7 +15,7 @@ from mmdet.registry import METRICS
 
 from ultrasam.errors import ConfigError, DataError
 from ultrasam.evaluation.classification_files import plain
-from ultrasam.evaluation.classification_metric import GatheringMetric
+from ultrasam.evaluation.classification_metric import GatheringMetric, with_ends
 from ultrasam.evaluation.classification_page import origin_list
 from ultrasam.evaluation.intervals import RESAMPLES
 from ultrasam.evaluation.regression import SCORES, Regressed, ValueRecord, arrays, breakdown, record_of, unique
@@ -88,8 +88,7 @@ class RegressionMetric(GatheringMetric):
         metrics: dict[str, float] = {}
         for start, part in {"": found["overall"], **{f"{s}/": p for s, p in found["datasets"].items()}}.items():
             for name in shown_scores(part):
-                metrics[f"{start}{name}"] = part[name]["mean"]
-                metrics[f"{start}{name}_low"], metrics[f"{start}{name}_high"] = part[name]["low"], part[name]["high"]
+                metrics |= with_ends(f"{start}{name}", part[name], self.resamples)
             metrics[f"{start}objects"] = part["counts"]["objects"]
         return metrics
 
