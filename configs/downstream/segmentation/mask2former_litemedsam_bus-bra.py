@@ -10,7 +10,7 @@ its mirror image is kept on disk (2.1 MB each), so that it is computed once:
 
 _base_ = ["./_base_/mask2former.py", "./_base_/bus_bra.py"]
 
-iterations = 3000
+iterations = 2000
 
 train_pipeline = [
     dict(type="LoadUltrasound"),
