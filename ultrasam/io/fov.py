@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +41,7 @@ def field_of_view(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # The mean over a reduced pixel is what tells noise in the surround from speckle.
     small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     red, green, blue = cv2.split(small)
-    value = cv2.max(cv2.max(red, green), blue)
+    value: NDArray[Any] = cv2.max(cv2.max(red, green), blue)
     points = _picture(value)
     if points is None:
         return np.ones((height, width), bool)
