@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,22 +228,7 @@ def _origin(found: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     }
     items = "".join(
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>"
-        f"{escape(_shown(value))}</dd>"
+        f"{escape(html.shown(value))}</dd>"
         for key, value in shown.items()
     )
     return f'<div class="card"><dl>{items}</dl></div>'
-
-
-# Absolute paths inside of a sentence; the group is the name.
-ABSOLUTE = re.compile(r"(?<!\S)/(?:[^\s/]+/)*([^\s/]+)")
-
-
-def _shown(value: Any) -> str:
-    """Return a value of the provenance as text; of absolute paths the name alone, so that a page can be given on."""
-    if isinstance(value, str):
-        return Path(value).name if Path(value).is_absolute() else ABSOLUTE.sub(r"\1", value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(_shown(item) for item in value)
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -145,7 +144,7 @@ def _origin(provenance: Mapping[str, Any]) -> str:
     """Return the provenance as a list."""
     items = "".join(
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>"
-        f"{escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))}</dd>"
+        f"{escape(html.shown(value))}</dd>"
         for key, value in provenance.items()
         if key not in ("curves", "cost")
     )

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ultrasam.visualization.style import CSS
+
+# Absolute paths inside of a sentence; the group is the name.
+ABSOLUTE = re.compile(r"(?<!\S)/(?:[^\s/]+/)*([^\s/]+)")
+
+
+def shown(value: Any) -> str:
+    """Return a value of the provenance as text; of absolute paths the name alone, so that a page can be given on."""
+    if isinstance(value, str):
+        return Path(value).name if Path(value).is_absolute() else ABSOLUTE.sub(r"\1", value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {shown(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(shown(item) for item in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def page(title: str, intro: str, body: str) -> str:
