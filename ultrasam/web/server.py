@@ -121,5 +121,7 @@ def make_server(app: App, on_ready: Callable[[], None]) -> uvicorn.Server:
         "ws": "none",
         "lifespan": "off",
         "timeout_graceful_shutdown": 3,
+        # A reader who looks at the image before clicking again keeps the connection.
+        "timeout_keep_alive": 75,
     }
     return Server(uvicorn.Config(app, **options))  # type: ignore[arg-type]
