@@ -208,6 +208,8 @@ class UltraSamDetector(BaseDetector):
             "trained_stages": self.trained_stages,
             "trainable": trainable_counts(self.sam),
         }
+        if self.plan.method == "samus":
+            card["supported_prompts"] = ["point"]
         if self.plan.options is not None:
             card["adapter"] = adapter_card(self.sam, self.base_name, self.base_digests())
         return card
