@@ -14,7 +14,7 @@ from ultrasam.reproduce.render import comma_separated, counts, latex, markdown, 
 SOURCE = {"bus_bra": Source("configs/a.py", "sam", "bus_bra", "box")}
 ROWS = (
     Row("box/sam", ("box", "SAM_50 & co"), (68.1, 100), SOURCE),
-    Row("box/lora", ("box", "LoRA|A"), (72.9, None), pending="soon"),
+    Row("box/lora", ("box", "LoRA|A"), (72.9, None), SOURCE),
     Row("box/samus", ("box", "SAMUS"), (None, None), unsupported="no boxes"),
 )
 TABLE = Table(
@@ -37,7 +37,7 @@ CELLS = (
     Cell(ROWS[2], 0, UNSUPPORTED),
     Cell(ROWS[2], 1, UNSUPPORTED),
 )
-FILLED_TABLE = Filled(TABLE, CELLS, {FOLDER: RECORD})
+FILLED_TABLE = Filled(TABLE, CELLS, {FOLDER: RECORD}, "call again")
 
 
 def test_markdown():
@@ -54,7 +54,8 @@ def test_markdown():
     assert "| test.a.json | cdcdcdcdcdcd | {'indices': 3} | 7 | 5 | 4 |" in text, "filters on the truth are shown"
     assert "* box/sam/bus_bra: it broke" in text
     assert "* 1 cell (box/lora): weights are absent\n  `get them`" in text
-    assert text.index("weights are absent") < text.index("* 2 cells (box/lora): soon")
+    assert text.index("* 2 cells (box/lora): soon") < text.index("weights are absent")
+    assert text.rstrip().endswith("as NAME=FILE: `call again`")
 
 
 def test_csv_has_full_precision():
@@ -84,7 +85,11 @@ def test_latex():
 def test_terminal():
     lines = terminal(FILLED_TABLE).splitlines()
     assert lines[2].split()[-6:] == ["68.1", "68.0", "-0.1", "66.0", "to", "70.0"]
-    assert "failed: box/sam/bus_bra: it broke" in lines and lines[-1].startswith("open, 2 cells (box/lora): soon")
+    assert "failed: box/sam/bus_bra: it broke" in lines and "open, 2 cells (box/lora): soon" in lines
+    assert lines[-4:] == [
+        "open, 1 cell (box/lora): weights are absent", "    get them",
+        "Then, with public files in the same folder or as NAME=FILE:", "    call again",
+    ]  # fmt: skip
     assert counts(FILLED_TABLE).startswith("t: 1 of 4 cells filled")
 
 
@@ -101,12 +106,17 @@ def test_files_are_written(tmp_path):
 
 def test_scores_with_and_without_intervals():
     record = {
-        "metrics": {"coco/segm_mAP": 0.5, "f1": 0.7, "nan": None},
+        "metrics": {
+            "coco/segm_mAP": 0.5, "nan": None, "coco/bbox_mAP": 0.25, "coco/bbox_mAP_low": 0.125,
+            "coco/bbox_mAP_high": 0.375, "classification/f1": 0.7, "classification/f1_low": 0.6,
+            "classification/f1_high": None,
+        },
         "breakdown": {"overall": {"dice": {"mean": 0.9, "low": 0.8, "high": None}}},
     }
     assert score(record, "dice", FOLDER) == (90, 80, None)
     assert score(record, "segm_mAP", FOLDER) == (50, None, None)
-    assert score(record, "f1", FOLDER) == (70, None, None)
+    assert score(record, "bbox_mAP", FOLDER) == (25, 12.5, 37.5)
+    assert score(record, "f1", FOLDER) == (70, 60, None)
     for absent in ("nan", "hd95"):
         with pytest.raises(DataError, match=f"metrics.json has no score {absent}; test again"):
             score(record, absent, FOLDER)

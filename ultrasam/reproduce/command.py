@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ultrasam.reproduce.fill import Filled
     from ultrasam.reproduce.runs import Setting
 
-FIGURE3 = "figure3"
+FIGURE2, FIGURE3 = "figure2", "figure3"
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,12 +27,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Print a table or draw a figure of the paper: its numbers, ours, the difference, 95 % intervals. "
         "Tests that are missing are run; what cannot be run is listed with what to get.",
     )
-    parser.add_argument("table", choices=sorted([*TABLES, FIGURE3]), help="what to reproduce")
+    parser.add_argument("table", choices=sorted([*TABLES, FIGURE2, FIGURE3]), help="what to reproduce")
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the prepared data")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: work_dirs/reproduce)")
     parser.add_argument(
         "--weights", nargs="+", action="extend", default=[], metavar="NAME=FILE",
-        help="weight files, or work directories of trainings",
+        help="weight files or work directories of trainings, or a folder of such",
     )  # fmt: skip
     parser.add_argument(
         "--results", nargs="+", action="extend", default=[], metavar="PART=FOLDER",
@@ -84,6 +84,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--data {options.data} is no folder; give the folder that `python -m data_prep` wrote")
     if options.csv is not None and options.table != "figure4":
         raise ConfigError(f"--csv is for figure4, not {options.table}; leave it away")
+    if options.table == FIGURE2:
+        for name in ("weights", "results", "only", "cfg_options"):
+            if getattr(options, name):
+                flag = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag} is not for figure2, which shows the annotation files alone; leave it away")
     if options.images < 1:
         raise ConfigError(f"--images must be at least 1, but is {options.images}")
 
@@ -102,6 +107,8 @@ def reproduce(options: argparse.Namespace) -> int:
     from ultrasam.reproduce.weights import given_weights
 
     _check(options)
+    if options.table == FIGURE2:
+        return _figure2(options)
     setting = Setting(options.data, options.out, given_weights(options.weights), tuple(options.cfg_options))
     given = _given_folders(options.results)
     if options.table == FIGURE3:
@@ -121,6 +128,18 @@ def reproduce(options: argparse.Namespace) -> int:
         print(f"{options.table} is not drawn: there is no result to show")
     print(f"{counts(filled)}; tests run: {len(setting.counted)}" if filled.cells else setting.out)
     return filled.count("failed")
+
+
+def _figure2(options: argparse.Namespace) -> int:
+    """Draw Figure 2; nothing of it can fail alone."""
+    from ultrasam.reproduce.figure2 import caption, draw_figure2, terminal
+
+    found, paths = draw_figure2(options.data, options.out)
+    print(terminal(found))
+    print(caption(found))
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
 
 
 def _filled(table: Table, options: argparse.Namespace, setting: Setting, given: dict[str, Path]) -> Filled:

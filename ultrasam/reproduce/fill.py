@@ -13,9 +13,11 @@ from ultrasam.errors import ConfigError, DataError, UltraSamError
 from ultrasam.evaluation.results import read_metrics
 from ultrasam.reproduce.layout import Row, Selection, Source, Table
 from ultrasam.reproduce.runs import Setting, result_folder
-from ultrasam.reproduce.weights import WEIGHTS
+from ultrasam.reproduce.weights import training_commands, what_to_get
 
 FILLED, OPEN, FAILED, UNSUPPORTED = "filled", "open", "failed", "unsupported"
+# What the metrics of the tasks put before the names that they log.
+_PREFIXES = ("coco/", "classification/", "")
 
 
 @dataclass(frozen=True)
@@ -71,23 +73,25 @@ class Filled:
         table: the table.
         cells: those chosen, by row and column.
         records: the content of ``metrics.json`` by result folder.
+        again: the command that fills what waits for weights; empty where nothing does.
     """
 
     table: Table
     cells: Sequence[Cell]
     records: Mapping[Path, dict[str, Any]] = field(default_factory=dict)
+    again: str = ""
 
     def count(self, status: str) -> int:
         """Return the number of cells of a status."""
         return sum(cell.status == status for cell in self.cells)
 
     def needs(self) -> dict[Need, list[Cell]]:
-        """Return the open cells by what they wait for, first what can be done about."""
+        """Return the open cells by what they wait for."""
         found: dict[Need, list[Cell]] = {}
         for cell in self.cells:
             for need in cell.needs:
                 found.setdefault(need, []).append(cell)
-        return dict(sorted(found.items(), key=lambda item: not item[0].commands))
+        return found
 
 
 def fill(table: Table, chosen: Selection, setting: Setting, given: Mapping[str, Path] | None = None) -> Filled:
@@ -107,59 +111,94 @@ def fill(table: Table, chosen: Selection, setting: Setting, given: Mapping[str, 
     if unknown:
         names = ", ".join(f"{row.id}/{group}" for row, group in chosen if not row.unsupported)
         raise ConfigError(f"--results {unknown[0]} is no chosen part of {table.name}; those are {names}")
-    records: dict[Path, dict[str, Any]] = {}
+    work = _Filling(table, setting)
+    work.total = len({row.sources[group] for row, group in chosen
+                      if f"{row.id}/{group}" not in given and _can_run(row, group, setting)})  # fmt: skip
     cells: list[Cell] = []
-    tests = sum(_can_run(row, group, setting) and f"{row.id}/{group}" not in given for row, group in chosen)
-    started = 0
     for row, group in chosen:
-        columns = table.columns_of(group)
         part = f"{row.id}/{group}"
         if part in given:
-            cells += _read(table, row, group, given[part], records, check=True)
+            cells += work.read(row, group, given[part], check=True)
         elif _can_run(row, group, setting):
-            started += 1
-            print(f"{table.name}: test {started} of {tests}, {part}", file=sys.stderr, flush=True)
-            cells += _tested(table, row, group, setting, records)
+            cells += work.test(row, group)
         elif row.unsupported:
-            cells += [Cell(row, column, UNSUPPORTED) for column in columns]
+            cells += [Cell(row, column, UNSUPPORTED) for column in table.columns_of(group)]
         else:
-            needs = needs_of(table, row, group, setting)
-            cells += [Cell(row, column, OPEN, needs=needs) for column in columns]
+            needs = needs_of(row.sources[group], setting)
+            cells += [Cell(row, column, OPEN, needs=needs) for column in table.columns_of(group)]
     order = {row.id: number for number, row in enumerate(table.rows)}
-    return Filled(table, sorted(cells, key=lambda cell: (order[cell.row.id], cell.column)), records)
+    cells.sort(key=lambda cell: (order[cell.row.id], cell.column))
+    return Filled(table, cells, work.records, _again(table, cells, setting))
 
 
 def _can_run(row: Row, group: str, setting: Setting) -> bool:
     """Return whether weights and data of a part are there."""
     source = row.sources.get(group)
-    return source is not None and source.weights in setting.weights and setting.annotations(source.dataset).is_file()
+    return source is not None and source.weights in setting.weights and setting.annotations(source).is_file()
 
 
-def _tested(
-    table: Table, row: Row, group: str, setting: Setting, records: dict[Path, dict[str, Any]]
-) -> list[Cell]:
-    """Return the cells of a part after its test; one that cannot be run fails alone."""
-    try:
-        return _read(table, row, group, result_folder(row.sources[group], setting), records)
-    except UltraSamError as error:
-        print(f"error: {sentence_of(error)}", file=sys.stderr, flush=True)
-        return [Cell(row, column, FAILED, problem=sentence_of(error)) for column in table.columns_of(group)]
+@dataclass
+class _Filling:
+    """Filling in progress.
 
+    Attributes:
+        table: the table.
+        setting: weights, data and the folder to write.
+        total: number of different tests.
+        records: content of ``metrics.json`` by result folder.
+        tried: result folder of a test, or why it failed; several groups of columns may share a test.
+    """
 
-def _read(
-    table: Table, row: Row, group: str, folder: Path, records: dict[Path, dict[str, Any]], check: bool = False
-) -> list[Cell]:
-    """Return the cells that a result folder fills."""
-    record = read_metrics(folder)
-    source = row.sources.get(group)
-    if check and source is not None:
-        _check_given(record, source, folder)
-    records[folder] = record
-    cells = []
-    for column in table.columns_of(group):
-        value, low, high = score(record, row.metric or table.columns[column].metric, folder)
-        cells.append(Cell(row, column, FILLED, value, low, high, folder=folder))
-    return cells
+    table: Table
+    setting: Setting
+    total: int = 0
+    records: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    tried: dict[Source, Path | str] = field(default_factory=dict)
+
+    def test(self, row: Row, group: str) -> list[Cell]:
+        """Return the cells of a part after its test; one that cannot be run or read fails alone."""
+        source = row.sources[group]
+        if source not in self.tried:
+            place = f"test {len(self.tried) + 1} of {self.total}, {row.id}/{group}"
+            print(f"{self.table.name}: {place}", file=sys.stderr, flush=True)
+            self.tried[source] = self._run(source)
+        done = self.tried[source]
+        try:
+            if isinstance(done, Path):
+                return self.read(row, group, done)
+        except UltraSamError as error:
+            done = sentence_of(error)
+            print(f"error: {done}", file=sys.stderr, flush=True)
+        return [Cell(row, column, FAILED, problem=done) for column in self.table.columns_of(group)]
+
+    def _run(self, source: Source) -> Path | str:
+        try:
+            return result_folder(source, self.setting)
+        except UltraSamError as error:
+            print(f"error: {sentence_of(error)}", file=sys.stderr, flush=True)
+            return sentence_of(error)
+
+    def read(self, row: Row, group: str, folder: Path, check: bool = False) -> list[Cell]:
+        """Return the cells that a result folder fills.
+
+        Args:
+            row: their row.
+            group: their columns.
+            folder: it.
+            check: whether it may be of another test, as one that was given.
+
+        Raises:
+            DataError: it is no result folder, of another test, or lacks a score.
+        """
+        record = read_metrics(folder)
+        if check and group in row.sources:
+            _check_given(record, row.sources[group], folder)
+        self.records[folder] = record
+        cells = []
+        for column in self.table.columns_of(group):
+            value, low, high = score(record, row.metric or self.table.columns[column].metric, folder)
+            cells.append(Cell(row, column, FILLED, value, low, high, folder=folder))
+        return cells
 
 
 def score(record: Mapping[str, Any], name: str, folder: Path) -> tuple[float, float | None, float | None]:
@@ -167,7 +206,7 @@ def score(record: Mapping[str, Any], name: str, folder: Path) -> tuple[float, fl
 
     Args:
         record: its content.
-        name: such as ``segm_mAP``; looked for among the scores with intervals, then among the others.
+        name: such as ``segm_mAP``; looked for among the scores of prompted objects, then among those that were logged.
         folder: of the record, for the message.
 
     Raises:
@@ -175,7 +214,9 @@ def score(record: Mapping[str, Any], name: str, folder: Path) -> tuple[float, fl
     """
     overall = (record.get("breakdown") or {}).get("overall") or {}
     metrics = record["metrics"]
-    found = overall.get(name) or {"mean": metrics.get(f"coco/{name}", metrics.get(name))}
+    prefix = next((start for start in _PREFIXES if f"{start}{name}" in metrics), "")
+    logged = {"mean": f"{prefix}{name}", "low": f"{prefix}{name}_low", "high": f"{prefix}{name}_high"}
+    found = overall.get(name) or {key: metrics.get(full) for key, full in logged.items()}
     numbers = [found.get(key) for key in ("mean", "low", "high")]
     if not isinstance(numbers[0], int | float):
         raise DataError(f"{folder / 'metrics.json'} has no score {name}; test again with this version")
@@ -186,32 +227,35 @@ def score(record: Mapping[str, Any], name: str, folder: Path) -> tuple[float, fl
 
 def _check_given(record: Mapping[str, Any], source: Source, folder: Path) -> None:
     """Refuse a result folder of another data set or prompt."""
-    wanted = f"test.{source.dataset}.agnostic.json"
+    wanted = source.annotations.rsplit("/", 1)[-1]
     names = [str(entry.get("file", "")).rsplit("/", 1)[-1] for entry in record.get("annotations", [])]
-    if names != [wanted] or record.get("prompt") != [source.prompt]:
+    prompts = [source.prompt] if source.prompt else []
+    if names != [wanted] or record.get("prompt") != prompts:
+        asked = source.prompt or "no"
         raise DataError(
             f"{folder} holds a test of {', '.join(names) or 'nothing'} with {record.get('prompt')} prompts, but "
-            f"{wanted} with {source.prompt} prompts was expected; test with --datasets {source.dataset}"
+            f"{wanted} with {asked} prompts was expected; test with --datasets {source.dataset}"
         )
 
 
-def needs_of(table: Table, row: Row, group: str, setting: Setting) -> tuple[Need, ...]:
-    """Return what an open part waits for."""
-    source = row.sources.get(group)
-    if source is None:
-        return (Need(row.pending or f"{row.id} has no test for {group}"),)
+def needs_of(source: Source, setting: Setting) -> tuple[Need, ...]:
+    """Return what a test waits for."""
     needs = []
-    annotations = setting.annotations(source.dataset)
+    annotations = setting.annotations(source)
     if not annotations.is_file():
         command = f"python -m data_prep convert {source.dataset} --source DOWNLOAD --out {setting.data}"
         what = f"{annotations} does not exist; `python -m data_prep list` says where the set is"
         needs.append(Need(what, (command,)))
     if source.weights not in setting.weights:
-        known = WEIGHTS[source.weights]
-        again = (
-            f"python tools/reproduce.py {table.name} --data {setting.data} --out {setting.out} "
-            f"--weights {source.weights}=FILE"
-        )
-        train = (f"ULTRASAM_DATA={setting.data} {known.command}",) if known.command else ()
-        needs.append(Need(f"the weights {source.weights} are not given: {known.what}", (*train, again)))
+        what = f"the weights {source.weights} are not given: {what_to_get(source.weights, setting.weights)}"
+        needs.append(Need(what, training_commands(source.weights, setting.weights, setting.data)))
     return tuple(needs)
+
+
+def _again(table: Table, cells: Sequence[Cell], setting: Setting) -> str:
+    """Return the command to call when the missing weights are there."""
+    waiting = [cell.row.sources[table.columns[cell.column].group] for cell in cells if cell.status == OPEN]
+    if all(source.weights in setting.weights for source in waiting):
+        return ""
+    weights = " ".join(["work_dirs", *(f"{name}={path}" for name, path in setting.weights.items())])
+    return f"python tools/reproduce.py {table.name} --data {setting.data} --out {setting.out} --weights {weights}"

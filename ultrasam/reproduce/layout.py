@@ -33,8 +33,9 @@ class Source:
         config: configuration.
         weights: name of weights, see ``ultrasam.reproduce.weights``.
         dataset: slug of the data set to test on.
-        prompt: ``point``, ``centroid`` or ``box``.
+        prompt: ``point``, ``centroid`` or ``box``; empty for tests without prompts.
         options: ``KEY=VALUE`` for the configuration.
+        classes: whether objects keep their classes, ``test.SLUG.json``, or are all one, ``test.SLUG.agnostic.json``.
     """
 
     config: str
@@ -42,6 +43,12 @@ class Source:
     dataset: str
     prompt: str
     options: tuple[str, ...] = ()
+    classes: bool = False
+
+    @property
+    def annotations(self) -> str:
+        """The annotation file below the data root."""
+        return f"{self.dataset}/annotations/test.{self.dataset}{'' if self.classes else '.agnostic'}.json"
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,7 @@ class Row:
         id: words that select it, joined by slashes, such as ``box/sam``.
         labels: texts of the leading columns.
         paper: the paper's numbers in percent, one a column; None where it has none.
-        sources: group to the test that fills it.
-        pending: why there are no sources yet and which command will fill the row.
+        sources: group to the test that fills it; every group, or none where there can be no number.
         unsupported: why there can be no number.
         protocol: ``ours``, or ``published`` for the released order of masks and centroid clicks.
         metric: name in ``metrics.json`` that takes the place of the columns', where rows have different ones.
@@ -63,7 +69,6 @@ class Row:
     labels: tuple[str, ...]
     paper: tuple[float | None, ...]
     sources: Mapping[str, Source] = field(default_factory=dict)
-    pending: str = ""
     unsupported: str = ""
     protocol: str = OURS
     metric: str = ""
@@ -95,8 +100,7 @@ class Table:
             row.id
             for row in self.rows
             if (len(row.paper), len(row.labels)) != (len(self.columns), len(self.heads))
-            or set(row.sources) - set(self.groups)
-            or bool(row.sources) + bool(row.pending) + bool(row.unsupported) != 1
+            or set(row.sources) != (set() if row.unsupported else set(self.groups))
         ]
         if wrong or len(set(ids)) != len(ids) or {column.group for column in self.columns} != set(self.groups):
             raise ConfigError(f"{self.name} does not fit together; look at the rows {wrong or ids}")

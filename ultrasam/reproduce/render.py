@@ -16,6 +16,7 @@ _CSV_HEAD = (
     "table", "row", "labels", "group", "score", "paper", "ours", "difference", "low", "high", "status", "config",
     "weights", "data_set", "prompt", "checkpoint_sha256", "result_folder", "note",
 )  # fmt: skip
+_THEN = "Then, with public files in the same folder or as NAME=FILE"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -75,6 +76,8 @@ def terminal(filled: Filled) -> str:
     for need, cells in filled.needs().items():
         lines.append(f"open, {cells_of(cells)}: {need.what}")
         lines += [f"    {command}" for command in need.commands]
+    if filled.again:
+        lines += [f"{_THEN}:", f"    {filled.again}"]
     return "\n".join(lines)
 
 
@@ -113,6 +116,8 @@ def markdown(filled: Filled) -> str:
     for need, waiting in needs.items():
         lines.append(f"* {cells_of(waiting)}: {need.what}")
         lines += [f"  `{command}`" for command in need.commands]
+    if filled.again:
+        lines += ["", f"{_THEN}: `{filled.again}`"]
     return "\n".join(lines) + "\n"
 
 

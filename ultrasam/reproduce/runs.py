@@ -47,9 +47,9 @@ class Setting:
     options: tuple[str, ...] = ()
     counted: list[Path] = field(default_factory=list)
 
-    def annotations(self, dataset: str) -> Path:
-        """Return where the test annotations of a data set are."""
-        return self.data / dataset / "annotations" / f"test.{dataset}.agnostic.json"
+    def annotations(self, source: Source) -> Path:
+        """Return the annotation file of a test."""
+        return self.data / source.annotations
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def result_folder(source: Source, setting: Setting) -> Path:
         cfg = prepare_config(arguments)
         parts = _parts(cfg, source, setting)
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        name = f"{source.dataset}.{source.prompt}.{source.weights}.{key[:12]}"
-        folder = setting.out / "runs" / name
+        words = (source.dataset, source.prompt, source.weights, key[:12])
+        folder = setting.out / "runs" / ".".join(word for word in words if word)
         if (folder / RUN).is_file():
             return folder
         arguments.out = folder
@@ -103,7 +103,7 @@ def _arguments(source: Source, setting: Setting) -> argparse.Namespace:
 
     options = [*source.options, *setting.options]
     command = [source.config, str(setting.weights[source.weights])]
-    command += ["--datasets", source.dataset, "--prompt", source.prompt]
+    command += ["--datasets", source.dataset, *(["--prompt", source.prompt] if source.prompt else [])]
     return parse_arguments([*command, *(["--cfg-options", *options] if options else [])])
 
 
@@ -115,7 +115,7 @@ def _parts(cfg: Any, source: Source, setting: Setting) -> dict[str, Any]:
     """
     from ultrasam.engine.checks import annotation_files
 
-    wanted = setting.annotations(source.dataset)
+    wanted = setting.annotations(source)
     files = annotation_files(cfg.test_dataloader)
     if files != {wanted.expanduser().resolve()}:
         raise ConfigError(

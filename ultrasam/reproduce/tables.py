@@ -7,7 +7,16 @@ from typing import Any
 
 from ultrasam.reproduce.layout import PUBLISHED, Column, Row, Source, Table
 from ultrasam.reproduce.paper import DATASETS, paper_tables
-from ultrasam.reproduce.weights import FAMILIES, MAIN, SHARES
+from ultrasam.reproduce.weights import (
+    ADAPTERS,
+    BACKBONES,
+    FAMILIES,
+    MAIN,
+    SHARES,
+    head_config,
+    head_name,
+    share_name,
+)
 
 SAM = "configs/zero_shot/sam_vit-b_us43d.py"
 MEDSAM = "configs/zero_shot/medsam_vit-b_us43d.py"
@@ -19,17 +28,10 @@ _PRECISION = (("mAP", "segm_mAP"), ("mAP50", "segm_mAP_50"))
 _CLASSES = (("precision", "precision"), ("recall", "recall"), ("f1", "f1"))
 _RELEASED_ORDER = "+model.mask_order=released"
 
-_ADAPTERS = (
-    "{} is no part of this version; its row will be filled by tools/test.py with a configuration of configs/adapters"
-)
-_DOWNSTREAM = (
-    "Mask2Former and the image classifier are no part of this version; these rows will be filled by tools/test.py "
-    "with configurations of configs/downstream"
-)
-_PROMPTED = (
-    "Prompted classification is no part of this version; these rows will be filled by tools/test.py with "
-    "configurations of configs/downstream/prompted_classification"
-)
+_RELEASED = (_RELEASED_ORDER, "model.refine_with_box=True")
+# The paper's names of backbones and our names of their weights.
+_STARTS = {title: name for name, title in BACKBONES.items()}
+_PRETRAININGS = {"US-43d": "ultrasam", "SA-1B": "sam", "US-43d + SA-1B": "ultrasam-sa1b"}
 
 
 def _everywhere(config: str, weights: str, prompt: str, *options: str) -> dict[str, Source]:
@@ -74,11 +76,14 @@ def _table2_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
     def published(key: str, name: str, sources: Mapping[str, Source]) -> Row:
         return row(f"{key}/published", f"{name}, published protocol", sources=sources, protocol=PUBLISHED)
 
-    if category == "A":
-        if all(number is None for number in paper):
-            yield row(method.lower(), method, unsupported=f"{method} takes no {prompt} prompts")
-        else:
-            yield row(method.lower(), method, pending=_ADAPTERS.format(method))
+    if category == "A" and all(number is None for number in paper):
+        yield row(method.lower(), method, unsupported=f"{method} takes no {prompt} prompts")
+    elif category == "A":
+        _, config = ADAPTERS[method.lower()]
+        yield row(method.lower(), method, sources=_everywhere(config, method.lower(), prompt))
+        # SAMUS decodes once, so there is nothing that a box could refine.
+        options = _RELEASED[:1] if method == "SAMUS" else _RELEASED
+        yield published(method.lower(), method, _everywhere(config, method.lower(), clicks, *options))
     elif method == "MedSAM" and prompt == "point":
         yield row("medsam", method, unsupported="MedSAM takes boxes only")
     elif method == "MedSAM":
@@ -90,9 +95,8 @@ def _table2_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
         yield row("sam", method, sources=_everywhere(SAM, "sam", prompt))
         yield published("sam", method, _everywhere(SAM, "sam", clicks, _RELEASED_ORDER))
     elif method == "UltraSam*":
-        options = (_RELEASED_ORDER, "model.refine_with_box=True")
         yield row("ultrasam-star", method, sources=_without_application(prompt))
-        yield published("ultrasam-star", method, _without_application(clicks, *options))
+        yield published("ultrasam-star", method, _without_application(clicks, *_RELEASED))
     else:
         yield row("ultrasam", method, sources=_everywhere(MAIN, "ultrasam", prompt))
         yield published("ultrasam", method, _everywhere(RELEASED, "ultrasam", clicks))
@@ -109,15 +113,31 @@ _DOWNSTREAM_COLUMNS = (
 _DOWNSTREAM_KEYS = ("det_mAP", "det_mAP50", "seg_mAP", "seg_mAP50", "cls_precision", "cls_recall", "cls_f1")
 
 
+def _downstream(start: str, dataset: str) -> dict[str, Source]:
+    """Return the tests of what was trained on a backbone; detection and segmentation are one."""
+    boxes_and_masks = _head_test("mask2former", start, dataset)
+    return {
+        "detection": boxes_and_masks,
+        "segmentation": boxes_and_masks,
+        "classification": _head_test("classifier", start, dataset),
+    }
+
+
+def _head_test(head: str, start: str, dataset: str, prompt: str = "") -> Source:
+    """Return the test of what was trained for a task on weights to start from."""
+    name = head_name(head, start, dataset)
+    return Source(head_config(head, start, dataset), name, dataset, prompt, classes=True)
+
+
 def table3() -> Table:
     """Return Table 3, backbones in instance segmentation and classification."""
     slugs = {name: slug for slug, name in DATASETS.items()}
     rows = [
         Row(
-            f"{slugs[entry['dataset']]}/{entry['backbone'].lower()}",
+            f"{slugs[entry['dataset']]}/{_STARTS[entry['backbone']]}",
             (entry["dataset"], entry["backbone"]),
             tuple(entry[key] for key in _DOWNSTREAM_KEYS),
-            pending=_DOWNSTREAM,
+            _downstream(_STARTS[entry["backbone"]], slugs[entry["dataset"]]),
         )
         for entry in paper_tables()["table3_downstream"]
     ]
@@ -135,10 +155,10 @@ def table4() -> Table:
     """Return Table 4, prompted classification."""
     rows = [
         Row(
-            f"{entry['prompt']}/{entry['backbone'].lower()}",
+            f"{entry['prompt']}/{_STARTS[entry['backbone']]}",
             (entry["prompt"], entry["backbone"]),
             _grouped(entry, DATASETS.values(), _CLASSES),
-            pending=_PROMPTED,
+            {slug: _head_test("prompted", _STARTS[entry["backbone"]], slug, entry["prompt"]) for slug in DATASETS},
         )
         for entry in paper_tables()["table4_prompted_classification"]
     ]
@@ -160,7 +180,7 @@ def table5() -> Table:
             entry["pretraining"].lower().replace(" ", ""),
             (entry["pretraining"],),
             tuple(entry[key] for key in _DOWNSTREAM_KEYS),
-            pending=_DOWNSTREAM,
+            _downstream(_PRETRAININGS[entry["pretraining"]], "gist514_db"),
         )
         for entry in paper_tables()["table5_hybrid_pretraining_on_GIST514DB"]
     ]
@@ -203,7 +223,6 @@ def figure4() -> Table:
 def _curve(task: str, slug: str) -> Row:
     """Return one curve."""
     title, score, metric = TASKS[task]
-    sources: dict[str, Source] = {}
     tables = paper_tables()
     first = None
     if task in ("point", "box"):
@@ -213,12 +232,10 @@ def _curve(task: str, slug: str) -> Row:
             if entry["prompt"] == task
         }
         first, last = found["UltraSam*"], found["UltraSam"]
-        names = {0: f"without-{FAMILIES[slug]}", 100: ""}
-        for share in SHARES:
-            name = names.get(share, f"{FAMILIES[slug]}-{share}")
-            sources[str(share)] = Source(MAIN, f"ultrasam-{name}".rstrip("-"), slug, task)
+        sources = {str(share): Source(MAIN, share_name(slug, share), slug, task) for share in SHARES}
     else:
-        key = "seg_mAP" if task == "instance" else "cls_f1"
+        head, key = ("mask2former", "seg_mAP") if task == "instance" else ("classifier", "cls_f1")
+        sources = {str(share): _head_test(head, share_name(slug, share), slug) for share in SHARES}
         (last,) = [
             entry[key]
             for entry in tables["table3_downstream"]
@@ -229,7 +246,6 @@ def _curve(task: str, slug: str) -> Row:
         (title, DATASETS[slug], score),
         (first, *(None,) * (len(SHARES) - 2), last),
         sources=sources,
-        pending="" if sources else _DOWNSTREAM,
         metric=metric,
     )
 
