@@ -71,11 +71,11 @@ class Painter:
         lowest = -abs(self.offset)
         seen = logits > lowest
         sizes = zip(logits.shape, self.transform.resized_size, self.transform.original_size, strict=True)
-        rows, columns = (axis_of(cells, self.transform.square, *others) for cells, *others in sizes)
+        rows, columns = (axis_of(count, self.transform.square, *others) for count, *others in sizes)
         ranges = []
         for hit, axis in ((seen.any(dim=1), rows), (seen.any(dim=0), columns)):
-            cells = torch.nonzero(hit)[:, 0]
-            ranges.append(axis.pixels(int(cells[0]), int(cells[-1]) + 1) if len(cells) else (0, 0))
+            at = torch.nonzero(hit)[:, 0]
+            ranges.append(axis.pixels(int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0))
         (top, bottom), (left, right) = ranges
         if top == bottom or left == right:
             return None if least > 0 else Painted(float("nan"), np.zeros(4, np.int64), np.zeros(0, np.uint8))

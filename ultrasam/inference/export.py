@@ -105,7 +105,8 @@ def export_network(
             text = json.dumps(described, allow_nan=False)
             runs.append(_to_onnx(half, path, text) if format == "onnx" else _to_torchscript(half, path, text))
             names += [path.name, path.name + ".data"]
-        parity = compare(reference, *runs, masks)
+        encoder, decoder = runs
+        parity = compare(reference, encoder, decoder, masks)
         require_parity(parity)
         written = [name for name in names if (folder / name).exists()]
         for name in names:
@@ -146,14 +147,15 @@ def _halves(sam: Sam, masks: bool) -> Iterator[Half]:
     )
     coords = torch.arange(18.0).reshape(3, 3, 2) * (labels >= 0).unsqueeze(-1)
     channels = sam.prompt_encoder.embed_dim
-    example = (
+    example: tuple[Tensor, ...] = (
         torch.linspace(-1, 1, channels * cells * cells).reshape(1, channels, cells, cells),
         coords,
         labels,
         torch.zeros(3, 1, low, low),
         torch.tensor([True, False, True]),
     )
-    inputs, outputs = graphs.DECODER_INPUTS, graphs.DECODER_OUTPUTS
+    inputs: tuple[str, ...] = graphs.DECODER_INPUTS
+    outputs: tuple[str, ...] = graphs.DECODER_OUTPUTS
     objects, axes = {0: "objects"}, {}
     for name in ("coords", "labels"):
         axes[name] = {0: "objects", 1: "tokens"}
@@ -172,7 +174,7 @@ def _to_onnx(half: Half, path: Path, text: str) -> Run:
     import onnxruntime
 
     # The exporter that traces exists in every supported version and needs no package; newer ones call it old.
-    chosen = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    chosen: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     raw = path.with_suffix(".raw") / path.name
     raw.parent.mkdir()
     with _quiet_tracing():

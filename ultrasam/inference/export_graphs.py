@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ultrasam.modeling.image_encoder import ImageEncoder
+from ultrasam.modeling.attention import relative_bias
+from ultrasam.modeling.image_encoder import EncoderAttention, ImageEncoder
 from ultrasam.modeling.prompt_encoder import NOT_A_POINT
 from ultrasam.modeling.sam import Sam
 from ultrasam.modeling.tiny_vit import ConvNorm
@@ -23,12 +26,28 @@ def for_tracing(sam: Sam) -> Sam:
     """Return a copy on the CPU, in float32, whose encoder computes without loops over the data and without a store."""
     sam = copy.deepcopy(sam).cpu().float().eval().requires_grad_(False)
     if isinstance(sam.image_encoder, ImageEncoder):
-        # Folded needs one matrix of scores for the whole grid, the other forms two or three (0.8 GB each at 1024).
         for block in sam.image_encoder.blocks:
-            attention = block.attn
-            attention.path = "mask" if attention.window else "folded"  # type: ignore[union-attr, assignment]
+            attention: Any = block.attn
+            attention.attend = partial(attend, attention)
     fold_norms(sam.image_encoder)
     return sam
+
+
+def attend(attention: EncoderAttention, qkv: Tensor, grid: tuple[int, int]) -> Tensor:
+    """As ``EncoderAttention.attend`` with one matrix of scores only (0.8 GB for the whole grid at 1024).
+
+    The bias is folded into longer queries and keys, see ``ultrasam.modeling.attention``; written out, because the fused
+    operator with a scale of its own cannot be exported by PyTorch 2.4.
+    """
+    height, width = grid
+    q, k, v = qkv.unflatten(-1, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    rel_h, rel_w = relative_bias(q, attention.rel_pos_h, attention.rel_pos_w, grid)
+    rows = torch.eye(height).repeat_interleave(width, dim=0)
+    columns = torch.eye(width).repeat(height, 1)
+    codes = torch.cat([rows, columns], dim=1).expand(q.shape[0], q.shape[1], -1, -1)
+    long_q = torch.cat([q * attention.qkv.in_features**-0.5 * attention.heads**0.5, rel_h, rel_w], dim=-1)
+    scores = long_q @ torch.cat([k, codes], dim=-1).transpose(-2, -1)
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
 
 
 def fold_norms(module: nn.Module) -> None:
@@ -145,4 +164,6 @@ class DecoderGraph(nn.Module):
         resized = (resized + 0.5).floor().clamp(min=1).long()
         square = F.interpolate(logits, (self.square, self.square), mode="bilinear", align_corners=False)
         part = square[:, :, : resized[0], : resized[1]]
-        return F.interpolate(part, (original_size[0], original_size[1]), mode="bilinear", align_corners=False)
+        # Sizes stay tensors, so that the graph keeps reading them.
+        whole: Any = (original_size[0], original_size[1])
+        return F.interpolate(part, whole, mode="bilinear", align_corners=False)
