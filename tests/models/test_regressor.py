@@ -101,9 +101,9 @@ def test_gaussian_predicts_a_deviation():
 
 
 @pytest.mark.parametrize("form", ["l1", "huber", "gaussian"])
-def test_training_learns(form):
+def test_training_learns(form, tmp_path):
     """Dark and bright images have different values; the head alone finds them in a few steps."""
-    model = small(loss=form, trained_stages=0).train()
+    model = small(loss=form, trained_stages=0, cache_dir=str(tmp_path)).train()
     model.learn_from(measured([10.0, 30.0]))
     batch = value_batch([10.0, 30.0])
     batch["inputs"][0] //= 4
