@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 EXTRAS = {
-    "web": ["fastapi>=0.110", "uvicorn>=0.29", "python-multipart>=0.0.9"],  # the page
+    "web": ["fastapi>=0.110", "uvicorn>=0.29"],  # the page
     "seg": ["highdicom>=0.22"],  # DICOM SEG
     "export": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.1"],
     "peft": ["peft>=0.11"],  # LoRA

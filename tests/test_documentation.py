@@ -217,10 +217,13 @@ def test_values_of_configurations_exist():
 
     register_all()
     from ultrasam.datasets.dataset import PromptedCocoDataset
+    from ultrasam.models.classifier import ImageClassifier
     from ultrasam.models.detector import UltraSamDetector
+    from ultrasam.models.mask2former import Mask2FormerDetector
 
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    model = set(inspect.signature(UltraSamDetector).parameters)
+    builders = (UltraSamDetector, Mask2FormerDetector, ImageClassifier)
+    model = {name for builder in builders for name in inspect.signature(builder).parameters}
     assert set(re.findall(r"\bmodel\.([a-z]\w+)", text)) <= model
     dataset = set(inspect.signature(PromptedCocoDataset).parameters)
     assert set(re.findall(r"_dataloader\.dataset\.(\w+)", text)) <= dataset

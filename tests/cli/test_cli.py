@@ -42,9 +42,9 @@ def test_no_verb_and_unknown_verb(capsys):
     assert main([]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == f"{usage()}\n"
-    assert main(["segment", "everything"]) == 2
+    assert main(["colour", "everything"]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith("unknown verb 'segment'; usage: ultrasam VERB")
+    assert captured.out == "" and captured.err.startswith("unknown verb 'colour'; usage: ultrasam VERB")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -191,7 +191,7 @@ def test_masks_as_a_sequence_and_in_files(session, tmp_path):
         found[2]
     assert [one.area_px for one in found.measures()] == found.masks.sum(axis=(1, 2)).tolist()
     paths = found.save(tmp_path / "out")
-    assert [path.name for path in paths] == ["scan_mask.png", "scan_overlay.png", "scan.json"]
+    assert [path.name for path in paths] == ["scan_labels.png", "scan_overlay.png", "scan.json"]
     labels = np.array(Image.open(paths[0]))
     assert np.array_equal(labels > 0, found.masks.any(axis=0))
     width, height = Image.open(paths[1]).size

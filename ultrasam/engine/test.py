@@ -159,6 +159,11 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     if arguments.both_orders:
         cfg.model.compare_mask_orders = True
     if arguments.show_dir:
+        if "passes" not in cfg.model and not str(cfg.model.type).endswith("UltraSamDetector"):
+            raise ConfigError(
+                f"--show-dir draws prompts and their masks, but {cfg.filename} builds {cfg.model.type}, which takes none; "
+                "leave it away, or draw with ultrasam predict"
+            )
         hooks = [h for h in cfg.get("custom_hooks") or [] if h.get("type") != "VisualizePromptsHook"]
         cfg.custom_hooks = [*hooks, {"type": "VisualizePromptsHook", "out_dir": str(arguments.show_dir)}]
     default = Path("work_dirs") / Path(str(cfg.filename)).stem / "test"
@@ -190,7 +195,7 @@ def file_sha256(path: Path) -> str:
 def annotation_record(leaf: Mapping[str, Any]) -> dict[str, Any]:
     """Return an annotation file with its checksum, and every filter on its objects that the configuration sets."""
     path = Path(leaf.get("data_root") or "") / str(leaf.get("ann_file"))
-    filters = {key: leaf[key] for key in ("classes", "empty", "indices") if leaf.get(key) is not None}
+    filters = {key: leaf[key] for key in ("classes", "empty", "exclude", "indices") if leaf.get(key) is not None}
     manifest = path.parent.parent / "manifest.json"
     return {
         "file": str(leaf.get("ann_file")),
@@ -236,6 +241,9 @@ def write_results(
         write_objects(folder, evaluation)
         if metrics[0].other_evaluation is not None:
             write_objects(folder / order_folder(evaluation.records), metrics[0].other_evaluation)
+    for metric in runner.test_evaluator.metrics:
+        # Detections have predictions of their own.
+        getattr(metric, "write_files", lambda _: None)(folder)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
     if evaluation is not None:
         write_text(folder / "report.html", results_page(evaluation, record, title, pictures))

@@ -76,7 +76,7 @@ class Masks:
         return (Path(name).stem if suffix and not suffix.isdigit() else name) or "image"
 
     def save(self, out_dir: str | Path) -> list[Path]:
-        """Write STEM_mask.png (0 outside, objects from 1), STEM_overlay.png and STEM.json (COCO, with measures).
+        """Write STEM_labels.png (0 outside, objects from 1), STEM_overlay.png and STEM.json (COCO, with measures).
 
         Args:
             out_dir: a folder, which is made where it does not exist. Files of these names are written over.
@@ -90,7 +90,7 @@ class Masks:
         from ultrasam.io.outputs import Answer, write_coco, write_label_png, write_overlay
 
         folder = Path(out_dir)
-        paths = [folder / f"{self.stem}{end}" for end in ("_mask.png", "_overlay.png", ".json")]
+        paths = [folder / f"{self.stem}{end}" for end in ("_labels.png", "_overlay.png", ".json")]
         given = list(self.prompts)
         points = [prompt.points for prompt in given if prompt.points is not None]
         labels = [prompt.labels for prompt in given if prompt.labels is not None]
