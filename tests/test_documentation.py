@@ -224,7 +224,7 @@ def test_values_of_configurations_exist():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     builders = (UltraSamDetector, Mask2FormerDetector, ImageClassifier)
     model = {name for builder in builders for name in inspect.signature(builder).parameters}
-    assert set(re.findall(r"\bmodel\.([a-z]\w+)", text)) <= model
+    assert set(re.findall(r"\bmodel\.([a-z]\w+)(?=[=`])", text)) <= model
     dataset = set(inspect.signature(PromptedCocoDataset).parameters)
     assert set(re.findall(r"_dataloader\.dataset\.(\w+)", text)) <= dataset
     cfg = load_config("configs/demo/litemedsam_decoder_phantom.py")

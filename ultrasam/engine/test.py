@@ -161,8 +161,8 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     if arguments.show_dir:
         if "passes" not in cfg.model and not str(cfg.model.type).endswith("UltraSamDetector"):
             raise ConfigError(
-                f"--show-dir draws prompts and their masks, but {cfg.filename} builds {cfg.model.type}, which takes none; "
-                "leave it away, or draw with ultrasam predict"
+                f"--show-dir draws prompts and their masks, but {cfg.filename} builds {cfg.model.type}, which takes "
+                "none; leave it away, or draw with ultrasam predict"
             )
         hooks = [h for h in cfg.get("custom_hooks") or [] if h.get("type") != "VisualizePromptsHook"]
         cfg.custom_hooks = [*hooks, {"type": "VisualizePromptsHook", "out_dir": str(arguments.show_dir)}]
