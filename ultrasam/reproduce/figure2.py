@@ -113,8 +113,10 @@ def _draw(axis: Axes, entries: Sequence[Entry], order: Sequence[str], title: str
     axis.set_yticks(range(len(entries)), [_short(item.name) for item in entries], color=INK, fontsize=7)
     axis.set_ylim(len(entries) - 0.5, -0.5)
     axis.set_xscale("log")
-    axis.set_xlim(0.7, 400_000)
-    axis.set_xticks([10**power for power in range(6)], ["1", "10", "100", "1,000", "10,000", "100,000"])
+    most = max((number for item in entries for number in (item.ours.images, item.ours.masks)), default=1)
+    axis.set_xlim(0.7, max(400_000, 2 * most))
+    ticks = [10**power for power in range(9) if 10**power < max(400_000, 2 * most)]
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.xaxis.set_minor_locator(_no_ticks())
     axis.set_title(title, fontsize=9, loc="left")
     axis.set_axisbelow(True)
