@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ultrasam.io.files import write_atomic
 from ultrasam.reproduce.canvas import COLOURS, GRID, INK, MUTED, figure, save
@@ -14,6 +14,7 @@ from ultrasam.reproduce.collection import Collection, Count, Entry, read_collect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
 # What is counted: name, colour, shape, and how far from the middle of its line it is drawn.
 QUANTITIES = (("images", COLOURS[0], "o", -0.17), ("masks", COLOURS[1], "s", 0.17))
@@ -81,7 +82,7 @@ def comma_separated(found: Collection) -> str:
 
 def terminal(found: Collection) -> str:
     """Return the applications as aligned lines, and the totals."""
-    rows = [("", "images", "masks", "paper:", "images", "masks")]
+    rows: list[tuple[str, ...]] = [("", "images", "masks", "paper:", "images", "masks")]
     for item in (*found.applications, found.total):
         numbers = (item.ours.images, item.ours.masks, item.paper.images, item.paper.masks)
         shown = [f"{count:,}" if count else "-" for count in numbers]
@@ -136,7 +137,7 @@ def _draw_pair(axis: Axes, place: float, name: str, item: Entry, colour: str, sh
     ours, paper = number(item.ours), number(item.paper)
     if ours and paper:
         axis.plot([ours, paper], [place, place], color=colour, linewidth=0.8, alpha=0.6)
-    style = {"linestyle": "", "marker": shape, "color": colour}
+    style: dict[str, Any] = {"linestyle": "", "marker": shape, "color": colour}
     if paper:
         axis.plot([paper], [place], markersize=4.4, markerfacecolor="white", markeredgewidth=0.8, **style)
     if ours:
@@ -148,7 +149,7 @@ def _short(name: str, most: int = 27) -> str:
     return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
-def _no_ticks() -> object:
+def _no_ticks() -> Locator:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()
