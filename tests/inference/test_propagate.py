@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -346,15 +347,20 @@ def write_video_file(path, frames, rate=20):
 
 
 LONG = """
-import resource, sys
-import numpy as np
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from ultrasam.inference.model import UltraSam
 from ultrasam.inference.prompt import Prompt
-from ultrasam.inference.propagate import LossRule, propagate
+from ultrasam.inference.propagate import propagate
 from ultrasam.inference.propagate_write import write_propagation
 from ultrasam.io.scan import open_scan
 from ultrasam.modeling.build import build_sam
+
+def memory(field):
+    # In megabytes. The peak that getrusage gives may be that of the process which started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1000 for line in lines if line.startswith(field))
 
 class Bright(UltraSam):
     def session(self, *args, **kwargs):
@@ -363,6 +369,7 @@ class Bright(UltraSam):
         def bright(prompts):
             answer = predict(prompts=prompts)
             answer.masks[:] = session.image[..., 0] > 128
+            answer.scores[:] = 1
             return answer
         session.predict = bright
         return session
@@ -371,15 +378,15 @@ sam = build_sam("vit_tiny", 256).eval().requires_grad_(False)
 model = Bright(SimpleNamespace(sam=sam, passes=(), mask_prompt=True, card={}))
 with open_scan(sys.argv[1]) as scan:
     model.encode([scan.read(0)])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rule = LossRule(min_iou=0, max_area_change=1e9, min_overlap=0)
-    results = propagate(model, scan, 150, [Prompt.of(box=[100, 100, 400, 400])], rule=rule)
+    before = memory("VmRSS")
+    results = list(propagate(model, scan, 150, [Prompt.of(box=[100, 100, 400, 400])]))
     write_propagation(results, scan, sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, scan.frames)
+print(memory("VmHWM") - before, sum(result.rles[0] is not None for result in results))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's record of the peak memory")
 def test_a_long_cine_takes_less_than_a_gigabyte(tmp_path):
     """300 frames of 576 x 768, which are 0.4 GB of pixels and 0.13 GB of labels, followed and all files written."""
     import subprocess
@@ -392,7 +399,8 @@ def test_a_long_cine_takes_less_than_a_gigabyte(tmp_path):
         capture_output=True, text=True, timeout=3000, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    grown, frames = (int(value) for value in done.stdout.split())
-    assert frames == 300
-    assert grown * 1024 < 1e9
+    megabytes, followed = (int(value) for value in done.stdout.split())
+    assert followed == 300
+    # Less than a tenth would mean that it is not measured.
+    assert 50 < megabytes < 1000
     assert len(list((tmp_path / "out").iterdir())) == 6
