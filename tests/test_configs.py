@@ -103,10 +103,10 @@ def test_pipelines_prepare_images_as_the_model_needs(cfg):
 def test_splits_are_apart(any_cfg):
     train, val, test = (annotation_files(any_cfg[loader]) for loader in LOADERS)
     assert any_cfg.allow_test_selection is False
-    if any(dataset.get("csv") or dataset.get("table") for _, dataset in datasets_of(any_cfg)):
-        # One table for all sides: the dataset takes its rows by the name of the side.
-        sides = [dataset["split"] for _, dataset in datasets_of(any_cfg)]
-        assert sorted(sides) == ["test", "train", "val"]
+    parts = [dataset.get("part") for _, dataset in datasets_of(any_cfg)]
+    if any(parts):
+        # One table for all sides, which the dataset divides by patient.
+        assert sorted(parts) == ["test", "train", "val"]
         return
     assert train and val and test
     assert not (train & val or train & test or val & test)

@@ -13,6 +13,9 @@ from ultrasam.finetune.config_text import Section
 # Name on the command line, and the module whose ``TASK`` does it.
 MODULES: dict[str, str] = {
     "segment": "ultrasam.finetune.segment",
+    "classify": "ultrasam.finetune.classify",
+    "prompted-classify": "ultrasam.finetune.prompted_classify",
+    "regress": "ultrasam.finetune.regress",
 }
 
 
