@@ -16,6 +16,8 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 
+custom_hooks = [dict(type="PerDatasetHook")]
+
 families = dict(breast="phantom_breast", ovarian="phantom_ovary")
 test_dataloader = dict(
     dataset=dict(

@@ -33,7 +33,7 @@ val_dataloader = dict(
 test_dataloader = dict(
     dataset=dict(data_root=data_root, ann_file="test.agnostic.json", pipeline=test_pipeline, indices=8)
 )
-custom_hooks = [dict(type="MemoryHook", interval=10)]
+custom_hooks = [dict(type="MemoryHook", interval=10), dict(type="PerDatasetHook")]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=iterations))
 param_scheduler = [dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=iterations)]
 train_cfg = dict(max_iters=iterations, val_interval=iterations)

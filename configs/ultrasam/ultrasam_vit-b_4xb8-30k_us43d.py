@@ -15,3 +15,6 @@ _base_ = [
 ]
 
 optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16")
+
+# Dice loss and IoU of every data set in the log.
+custom_hooks = [dict(type="PerDatasetHook")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-ENGINE_MODULES = ("dry_run", "hooks", "loops", "memory", "mixing", "precision", "runner", "sampling")
+ENGINE_MODULES = ("dry_run", "hooks", "loops", "memory", "mixing", "per_dataset", "precision", "runner", "sampling")
 REGISTERING_PACKAGES = (
     "ultrasam.models",
     "ultrasam.datasets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -126,6 +126,8 @@ class UltraSamDetector(BaseDetector):
         self.mask_order = mask_order
         self.compare_mask_orders = compare_mask_orders
         self.cache: EmbeddingCache | None = None
+        # Told samples, last pass's logits and predicted IoU, and targets of every training step.
+        self.observer: Callable[[Sequence[Any], Tensor, Tensor, Tensor], None] | None = None
         self.base_name = str(weights or "random weights")
         self.digests: dict[str, str] | None = None
         if weights is not None:
@@ -335,6 +337,8 @@ class UltraSamDetector(BaseDetector):
             suffix = f".{number - 1}" if number else ""
             for name, value in pass_losses(logits, iou, targets, self.loss_weights, normalizer).items():
                 losses[name + suffix] = value
+        if self.observer is not None:
+            self.observer(batch_data_samples, logits, iou, targets)
         if not len(prompts):
             # A batch of negatives only has no gradient; every process must still take part in the step.
             losses["loss_focal"] = losses["loss_focal"] + 0 * sum(
