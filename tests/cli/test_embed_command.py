@@ -1,6 +1,8 @@
 """``ultrasam embed``: names, the last line, and the status."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 
 from ultrasam.checkpoints import sha256_of
 from ultrasam.checkpoints.saving import save_checkpoint
+from ultrasam.cli.embed import build_parser
 from ultrasam.cli.main import main
 from ultrasam.modeling.build import build_sam
 
@@ -68,3 +71,11 @@ def test_names_that_clash_are_refused(weights, scans, tmp_path, capsys):
     assert "two files have the name 'a.png'" in capsys.readouterr().err
     assert not (tmp_path / "f.safetensors").exists()
     assert main(["embed", str(scans / "none"), "--out", str(tmp_path / "f.safetensors")]) == 2
+
+
+def test_the_page_names_every_option():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.partition("## Features")[2].splitlines() if line.startswith("| `--")]
+    named = {option for cell in cells for option in re.findall(r"--[a-z][a-z-]+", cell)}
+    real = {name for action in build_parser()._actions for name in action.option_strings if name[2:]}
+    assert named == real - {"--help"}

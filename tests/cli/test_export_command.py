@@ -1,6 +1,7 @@
 """``ultrasam export``: what it writes and says."""
 
 import re
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from ultrasam.checkpoints import sha256_of
 from ultrasam.checkpoints.saving import save_checkpoint
+from ultrasam.cli.export import build_parser
 from ultrasam.cli.main import main
 from ultrasam.inference.export import read_about
 from ultrasam.modeling.build import build_sam
@@ -52,3 +54,11 @@ def test_what_cannot_be_is_one_sentence(weights, tmp_path, capsys):
     assert main(["export", "--weights", weights, "--out", str(tmp_path / "file" / "out")]) == 2
     err = capsys.readouterr().err
     assert "none.pth" in err and "cannot be written" in err and "Traceback" not in err
+
+
+def test_the_page_names_every_option():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.partition("## Features")[0].splitlines() if line.startswith("| `--")]
+    named = {option for cell in cells for option in re.findall(r"--[a-z][a-z-]+", cell)}
+    real = {name for action in build_parser()._actions for name in action.option_strings if name[2:]}
+    assert named == real - {"--help"}

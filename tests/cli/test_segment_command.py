@@ -1,6 +1,8 @@
 """``ultrasam segment``: files, their content, and what is said when there is nothing."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from ultrasam.checkpoints.saving import save_checkpoint
 from ultrasam.cli.main import main
+from ultrasam.cli.segment import build_parser
 from ultrasam.geometry.rle import decode_mask
 from ultrasam.inference.automatic import AutomaticMasks
 from ultrasam.inference.model import UltraSam
@@ -110,3 +113,11 @@ def test_wrong_options_are_one_sentence(weights, scans, tmp_path, capsys, change
     err = capsys.readouterr().err
     assert words in err and "Traceback" not in err
     assert main(["segment", str(scans / "gone.png")]) == 2
+
+
+def test_the_page_names_every_option():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "automatic.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
+    named = {option for cell in cells for option in re.findall(r"--[a-z][a-z-]+", cell)}
+    real = {name for action in build_parser()._actions for name in action.option_strings if name[2:]}
+    assert named == real - {"--help"}

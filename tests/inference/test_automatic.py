@@ -257,6 +257,24 @@ def test_stability_and_box_are_measured_within_the_field_of_view():
             assert one.mask(100, 160, (10, 10))[10:, 10:].sum() == one.mask(90, 150, (0, 0)).sum()
 
 
+def test_all_at_once_is_one_by_one():
+    """The form for a GPU, on the CPU."""
+    torch.manual_seed(1)
+    logits = torch.nn.functional.interpolate(torch.randn(5, 1, 6, 6) * 4, 32, mode="bicubic")[:, 0]
+    logits[3] = -9
+    field = np.random.default_rng(1).random((90, 150)) < 0.7
+    for limit in (None, field):
+        painter = Painter(SquareTransform.fit(90, 150, 128), 1.0, limit)
+        for least in (0.0, 0.55):
+            single, together = painter.paint(logits, least), painter._at_once(logits, least)
+            assert [one is None for one in single] == [one is None for one in together]
+            assert any(one is None for one in single) == (least > 0)
+            for one, other in zip(single, together, strict=True):
+                if one is not None and other is not None:
+                    assert one.stability == pytest.approx(other.stability, abs=1e-3, nan_ok=True)
+                    assert (one.mask(90, 150, (0, 0)) ^ other.mask(90, 150, (0, 0))).sum() <= 1
+
+
 def test_empty_candidates_survive_only_without_a_limit():
     painter = Painter(SquareTransform.fit(40, 40, 64), 1.0, None)
     empty = torch.full((1, 16, 16), -5.0)
