@@ -76,7 +76,13 @@ def make_collection(root, slugs=("bus_bra",), patients=3):
 def write_model(path, sign):
     """Write tiny weights whose mask is the whole image (sign 1) or empty (sign -1), whatever the prompt."""
     torch.manual_seed(0)
-    sam = build_sam("vit_tiny", 64)
+    sam = mask_everything(build_sam("vit_tiny", 64), sign)
+    save_checkpoint(path, sam.state_dict(), {"architecture": "vit_tiny", "mlp_residual": "single"})
+    return path
+
+
+def mask_everything(sam, sign=1):
+    """Let a network's masks be the whole image (sign 1) or empty (sign -1)."""
     with torch.no_grad():
         last = sam.mask_decoder.output_upscaling[3]
         last.weight.zero_()
@@ -84,8 +90,7 @@ def write_model(path, sign):
         for mlp in sam.mask_decoder.output_hypernetworks_mlps:
             mlp.layers[-1].weight.zero_()
             mlp.layers[-1].bias.fill_(sign)
-    save_checkpoint(path, sam.state_dict(), {"architecture": "vit_tiny", "mlp_residual": "single"})
-    return path
+    return sam
 
 
 def with_config(table, config):

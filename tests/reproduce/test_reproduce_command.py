@@ -8,8 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mini_collection import CONFIG, ROOT, SHARE, make_collection, use_config, with_config
+import torch
+from mini_collection import CONFIG, ROOT, SHARE, make_collection, mask_everything, use_config, with_config
+from mmdet.registry import MODELS
 
+from ultrasam.engine.checkpointing import FORMAT
+from ultrasam.engine.config import load_config
+from ultrasam.engine.setup import register_all
 from ultrasam.engine.test import prepare_config
 from ultrasam.reproduce.command import main
 from ultrasam.reproduce.tables import TABLES
@@ -157,6 +162,25 @@ def test_work_directories_give_their_newest_checkpoint(mini, tmp_path, tests):
     assert run(mini, "--only", "box", "ultrasam", "bus_bra", "--weights", "ultrasam=run") == 0
     assert given_weights(["ultrasam=run"]) == {"ultrasam": Path("run/iter_20.pth")}
     assert len(tests) == 1
+
+
+def test_the_work_directory_of_an_adapter(mini, tmp_path, monkeypatch):
+    """A training's checkpoint holds base and adapter, and nothing else is needed."""
+    text = f'_base_ = "{mini / "mini.py"}"\nmodel = dict(method="lora", adapter=dict(rank=2))\n'
+    (tmp_path / "lora.py").write_text(text)
+    register_all()
+    model = MODELS.build(load_config(tmp_path / "lora.py").model)
+    mask_everything(model.sam)
+    assert any("lora" in name for name in model.state_dict())
+    (tmp_path / "work/lora").mkdir(parents=True)
+    content = {"format": FORMAT, "state_dict": model.state_dict(), "card": model.card()}
+    torch.save(content, tmp_path / "work/lora/iter_3.pth")
+    use_config(monkeypatch, tmp_path / "lora.py")
+    assert run(mini, "--weights", "work", "--only", "point", "lora", "bus_bra", "--protocol", "ours") == 0
+    assert [float(line["ours"]) for line in lines_of()] == pytest.approx([50, 100])
+    assert {(line["row"], line["weights"], line["config"]) for line in lines_of()} == {
+        ("point/lora", "lora", str(tmp_path / "lora.py")),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ultrasam.engine.checks import leaf_datasets
 from ultrasam.engine.test import parse_arguments, prepare_config
 from ultrasam.errors import ConfigError
 from ultrasam.reproduce.layout import OURS, PUBLISHED, Column, Row, Source, Table, select
@@ -71,20 +72,25 @@ def test_medsam_points_and_samus_boxes_are_unsupported():
 @pytest.mark.parametrize("task", ["interactive", "segmentation", "classification", "prompted_classification"])
 def test_every_test_fits_its_configuration(task, monkeypatch):
     monkeypatch.setenv("ULTRASAM_DATA", "root")
-    # Trainings on other images are tested with the same configuration.
-    mine = {replace(source, weights="") for source in SOURCES if task_of(source.config) == task}
+    # Trainings on other images are tested with the same configuration; data sets of a configuration are tested at once.
+    mine = {}
+    for source in SOURCES:
+        if task_of(source.config) == task:
+            mine.setdefault((source.config, source.prompt, source.options), {})[source.dataset] = source
     assert len(mine) >= 9
     wanted = scores_by_test()
-    for source in mine:
-        words = ["--datasets", source.dataset, *(["--prompt", source.prompt] if source.prompt else [])]
-        options = ["--cfg-options", *source.options] if source.options else []
-        cfg = prepare_config(parse_arguments([source.config, "x.pth", *words, *options]))
-        leaf = cfg.test_dataloader.dataset
-        assert (leaf.data_root, leaf.ann_file, leaf.get("prompt", "")) == ("root", source.annotations, source.prompt)
-        agnostic = leaf.type == "PromptedCocoDataset"
-        assert agnostic != source.classes and agnostic == leaf.ann_file.endswith(".agnostic.json")
-        assert wanted[source] <= LOGGED[cfg.test_evaluator.type]
-        if source.prompt == "centroid":
+    for (config, prompt, options), sources in mine.items():
+        words = [config, "x.pth", "--datasets", *sources, *(["--prompt", prompt] if prompt else [])]
+        cfg = prepare_config(parse_arguments([*words, *(["--cfg-options", *options] if options else [])]))
+        leaves = list(leaf_datasets(cfg.test_dataloader.dataset))
+        assert [(leaf.data_root, leaf.ann_file, leaf.get("prompt", "")) for leaf in leaves] == [
+            ("root", source.annotations, prompt) for source in sources.values()
+        ]
+        for leaf, source in zip(leaves, sources.values(), strict=True):
+            agnostic = leaf.type == "PromptedCocoDataset"
+            assert agnostic != source.classes and agnostic == leaf.ann_file.endswith(".agnostic.json")
+            assert wanted[replace(source, weights="")] <= LOGGED[cfg.test_evaluator.type]
+        if prompt == "centroid":
             assert cfg.model.mask_order == "released"
 
 

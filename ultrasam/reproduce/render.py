@@ -150,7 +150,7 @@ def _tested(filled: Filled) -> list[str]:
     """Return the table of the annotation files that were tested on, with every filter."""
     rows: dict[tuple[str, ...], None] = {}
     for record in filled.records.values():
-        number_of = ((record.get("breakdown") or {}).get("overall") or {}).get("counts") or {}
+        number_of = ((record.get("breakdown") or {}).get("overall") or {}).get("counts") or _logged_counts(record)
         shown = [str(number_of.get(key, "")) for key in ("objects", "images", "groups")]
         for entry in record.get("annotations", []):
             found = (str(entry.get("file")), str(entry.get("sha256"))[:12], str(entry.get("filters")), *shown)
@@ -159,6 +159,14 @@ def _tested(filled: Filled) -> list[str]:
         return []
     head = ["annotations", "SHA-256", "filters", "objects", "images", "patients or videos"]
     return ["", "## Tested on", "", _line(head), _line(["---"] * len(head)), *(_line(row) for row in rows)]
+
+
+def _logged_counts(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of objects and images that a test without prompts logged, as far as it did."""
+    metrics = record["metrics"]
+    names = {"objects": ("coco/objects", "classification/objects"), "images": ("coco/images",)}
+    found = {key: [metrics[name] for name in among if name in metrics] for key, among in names.items()}
+    return {key: int(values[0]) for key, values in found.items() if values}
 
 
 def comma_separated(filled: Filled, out: Path) -> str:
