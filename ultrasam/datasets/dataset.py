@@ -13,7 +13,9 @@ from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
 from ultrasam.datasets.coco import CocoImage, read_coco
-from ultrasam.datasets.composition import Exclusion, check_words, exclude, joined_groups
+from ultrasam.datasets.composition import Exclusion, check_words, joined_groups
+from ultrasam.datasets.composition import exclude as drop
+from ultrasam.datasets.packed import PackedList
 from ultrasam.datasets.prompts import PROMPT_MODES
 from ultrasam.errors import ConfigError, DataError
 
@@ -66,33 +68,39 @@ class PromptedCocoDataset(Dataset[Any]):
         self.ann_file = str(Path(data_root) / ann_file)
         self.prompt = prompt
         collection = read_coco(self.ann_file, Path(data_root) / img_prefix, classes=classes)
-        self.images: list[CocoImage] = collection.images
-        self.excluded: Exclusion | None = self._exclude(exclude, Path(data_root)) if exclude else None
-        for image in self.images:
+        images = collection.images
+        self.excluded: Exclusion | None = None
+        if exclude:
+            images, self.excluded = self._exclude(images, exclude, Path(data_root))
+        for image in images:
             # A group is no object to prompt; an image of nothing else has none.
             image.objects = [obj for obj in image.objects if not obj.iscrowd]
-        without = sum(not image.objects for image in self.images)
+        without = sum(not image.objects for image in images)
         if empty == "skip" and not test_mode and without:
-            self.images = [image for image in self.images if image.objects]
+            images = [image for image in images if image.objects]
             logger.warning("%s: left out %d images without objects", self.ann_file, without)
         if isinstance(indices, int):
-            self.images = self.images[:indices]
+            images = images[:indices]
         elif indices is not None:
-            wrong = [index for index in indices if not 0 <= index < len(self.images)]
+            wrong = [index for index in indices if not 0 <= index < len(images)]
             if wrong:
-                raise ConfigError(f"indices names image {wrong[0]}, but {self.ann_file} has {len(self.images)} images")
-            self.images = [self.images[index] for index in indices]
-        if not self.images:
+                raise ConfigError(f"indices names image {wrong[0]}, but {self.ann_file} has {len(images)} images")
+            images = [images[index] for index in indices]
+        if not images:
             raise DataError(f"{self.ann_file} has no images to use ({without} without objects); check the file")
+        # Shared with the loader's workers for good, and a fraction of the objects' size.
+        self.images: Sequence[CocoImage] = PackedList(images)
         self.metainfo: dict[str, Any] = {"classes": tuple(collection.classes), **(metainfo or {})}
         self.pipeline = Compose(list(pipeline))
 
-    def _exclude(self, words: Sequence[str], root: Path) -> Exclusion:
+    def _exclude(
+        self, images: Sequence[CocoImage], words: Sequence[str], root: Path
+    ) -> tuple[list[CocoImage], Exclusion]:
         """Leave out named data sets and applications, and say so."""
-        check_words(words, self.images, self.ann_file)
-        self.images, found = exclude(self.images, words, joined_groups(root))
+        check_words(words, images, self.ann_file)
+        kept, found = drop(images, words, joined_groups(root))
         logger.warning("%s: %s", self.ann_file, found)
-        return found
+        return kept, found
 
     def __len__(self) -> int:
         return len(self.images)

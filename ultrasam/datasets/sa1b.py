@@ -142,7 +142,7 @@ class Sa1bDataset(Dataset[Any]):
         if len(rows) > self.max_objects and not self.test_mode:
             # NumPy's generator is seeded for each sample by the runner.
             rows = sorted(np.random.permutation(rows)[: self.max_objects].tolist())
-        objects = []
+        objects: list[CocoObject] = []
         for row in rows[: self.max_objects]:
             where = f"{name}.json, annotation {records[row].get('id', row)}"
             rle = decode_segmentation(records[row].get("segmentation"), height, width, where=where)

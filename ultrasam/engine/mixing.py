@@ -7,8 +7,9 @@ never share a sample, and each source is passed through in permutations, whateve
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -182,14 +183,14 @@ def _unwrapped(dataset: Any) -> Any:
     return dataset.dataset if isinstance(dataset, SeededDataset) else dataset
 
 
-def _images(part: Any) -> Sequence[Any]:
+def _images(part: Any) -> Iterable[Any]:
     """Return the image records of a part, as often as it repeats them."""
     times = getattr(part, "times", 1)
     inner = part.dataset if hasattr(part, "times") else part
     images = getattr(inner, "images", None)
     if images is None:
         raise ConfigError(f"{type(inner).__name__} does not say which data set its images are of; sample by='source'")
-    return list(images) * times
+    return itertools.chain.from_iterable(itertools.repeat(images, times))
 
 
 def _source_name(part: Any) -> str:
