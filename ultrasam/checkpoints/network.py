@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 
+from ultrasam.checkpoints.formats import card_of
 from ultrasam.checkpoints.hashing import sha256_of
 from ultrasam.checkpoints.loading import PARTS, LoadReport, Weights, load_into, read_weights
+from ultrasam.checkpoints.reading import safe_load
 from ultrasam.checkpoints.weights import LITE, resolve_weights
 from ultrasam.errors import CheckpointError
 from ultrasam.modeling.build import ARCHITECTURES, build_sam
 from ultrasam.modeling.sam import Preprocessing, Sam
 
 PASSES = ("single", "multi")
+# SAMUS brings 130 million numbers, other adapters a few.
+ADAPTER_MOST = 700 * 2**20
 
 
 @dataclass
@@ -52,6 +56,9 @@ def load_network(
 ) -> Network:
     """Load weights of any known format into a network for inference.
 
+    An adapter's own file (``ultrasam.adapters``) goes onto the base that its card names, or onto the one that is named
+    before it: "BASE+ADAPTER". LoRA is folded into the base, so that it costs nothing.
+
     Args:
         weights: a file, a Hugging Face folder, or a name that ``resolve_weights`` knows; None for the model that
             comes with the package, "ultrasam-lite".
@@ -62,8 +69,54 @@ def load_network(
     Raises:
         CheckpointError: there is no such file, it is damaged or unsafe, or it is no network that can be built.
     """
-    path = resolve_weights(LITE if weights is None else weights)
-    return network_of(read_weights(path), device=device, image_size=image_size)
+    base, path = _base_and_file(LITE if weights is None else weights)
+    # Only small files are looked into twice: adapters are small.
+    small = path.is_file() and path.suffix == ".safetensors" and path.stat().st_size < ADAPTER_MOST
+    card = card_of(safe_load(path)) if small else None
+    if card is None or card.get("kind") != "adapter":
+        if base is not None:
+            raise CheckpointError(f"{path} is no adapter, so it cannot be put onto {base}; give one of the two alone")
+        return network_of(read_weights(path), device=device, image_size=image_size)
+    if image_size is not None:
+        raise CheckpointError(f"{path} is an adapter, which works at the size it was trained at; leave image_size away")
+    return _with_adapter(path, card, base, device)
+
+
+def _base_and_file(weights: str | Path) -> tuple[str | None, Path]:
+    """Return the base that "BASE+ADAPTER" names, None without one, and the file."""
+    text = str(weights)
+    if "+" in text and not Path(text).expanduser().exists():
+        base, _, file = text.rpartition("+")
+        return base, resolve_weights(file)
+    return None, resolve_weights(weights)
+
+
+def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device: str | torch.device) -> Network:
+    """Build the base of an adapter file and put the adapter onto it.
+
+    Raises:
+        CheckpointError: the base is not there, or is another one.
+    """
+    # Adapters read weight files themselves, so neither package can import the other first.
+    from ultrasam.adapters.attach import merge
+    from ultrasam.adapters.files import apply_adapter, read_adapter
+
+    found = read_adapter(path)
+    name = base or str(found.base.get("name") or "")
+    try:
+        network = network_of(read_weights(resolve_weights(name)))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path} is an adapter of {name!r}, which cannot be loaded ({error}); name its base, as in "
+            f"'BASE.pth+{path.name}'"
+        ) from error
+    apply_adapter(network.sam, path, name)
+    if found.method == "lora":
+        merge(network.sam)
+    sam = network.sam.eval().requires_grad_(False).to(device)
+    told = {**card, "preprocessing": sam.preprocessing.to_dict(), "base_file": str(network.path)}
+    passes = tuple(card.get("passes") or network.passes)
+    return Network(sam, passes, bool(card.get("mask_prompt", True)), told, path, sha256_of(path), network.report)
 
 
 def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size: int | None = None) -> Network:
@@ -75,7 +128,16 @@ def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size
             "three, so give the file of a whole network"
         )
     sam = build_for(found, image_size)
+    adapter = (found.card or {}).get("adapter")
+    if adapter:
+        from ultrasam.adapters.files import prepare_adapted
+
+        prepare_adapted(sam, found.card or {})
     report = load_into(sam, found, resize_positions=image_size is not None)
+    if adapter and adapter.get("method") == "lora":
+        from ultrasam.adapters.attach import merge
+
+        merge(sam)
     sam = sam.eval().requires_grad_(False).to(device)
     card = {
         **(found.card or {}),

@@ -282,7 +282,9 @@ def load_weights(model: nn.Module, name_or_path: str | os.PathLike[str]) -> str:
         load_exactly(model, own["state_dict"], path)
         follow_card(model, own["card"], path)
         return f"all {len(own['state_dict'])} weights of {path}"
-    return str(load_checkpoint(getattr(model, "sam", model), path))
+    # Models with an adapter know how to put weights below it.
+    load = getattr(model, "load_weights", None)
+    return str(load(str(path)) if callable(load) else load_checkpoint(getattr(model, "sam", model), path))
 
 
 def origin_of(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
