@@ -195,7 +195,8 @@ def file_sha256(path: Path) -> str:
 def annotation_record(leaf: Mapping[str, Any]) -> dict[str, Any]:
     """Return an annotation file with its checksum, and every filter on its objects that the configuration sets."""
     path = Path(leaf.get("data_root") or "") / str(leaf.get("ann_file"))
-    filters = {key: leaf[key] for key in ("classes", "empty", "exclude", "indices", "unlabelled") if leaf.get(key) is not None}
+    names = ("classes", "empty", "exclude", "indices", "unlabelled")
+    filters = {key: leaf[key] for key in names if leaf.get(key) is not None}
     manifest = path.parent.parent / "manifest.json"
     return {
         "file": str(leaf.get("ann_file")),
