@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultrasam.cli.predict_options import Asked, build_parser, parse
-from ultrasam.errors import DataError, PromptError, UltraSamError
+from ultrasam.errors import ConfigError, DataError, PromptError, UltraSamError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ultrasam.cli.predict_results import Frame, Results
+    from ultrasam.downstream.checkpoint import TaskCheckpoint
     from ultrasam.inference.model import UltraSam
     from ultrasam.io.prompts_file import Wanted
     from ultrasam.io.scan_base import Scan
@@ -28,29 +29,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict and write; return 0, or 2 where anything could not be done."""
     options = build_parser().parse_args(argv)
     try:
-        return _run(options, parse(options))
+        return _dispatch(options)
     except UltraSamError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(options: argparse.Namespace, asked: Asked) -> int:
-    from ultrasam.cli.predict_results import Results
+def _dispatch(options: argparse.Namespace) -> int:
+    """Choose by the weights what is to be done."""
+    from ultrasam.downstream.checkpoint import NAMES, recognise, require_no_config
+
+    checkpoint = recognise(options.weights)
+    if checkpoint is None:
+        require_no_config(options.config)
+    elif checkpoint.task != "prompted-classify":
+        from ultrasam.cli.predict_whole import run
+
+        return run(options, checkpoint)
+    elif options.propagate:
+        raise ConfigError(f"{checkpoint.path} is {NAMES[checkpoint.task]}, which looks at single frames; leave out "
+                          "--propagate, or give weights of segmentation")  # fmt: skip
+    return _run(options, parse(options), checkpoint)
+
+
+def _model(options: argparse.Namespace, checkpoint: TaskCheckpoint | None) -> UltraSam:
     from ultrasam.inference.model import UltraSam
 
-    listed = _listed(options.scans)
+    if checkpoint is None:
+        return UltraSam.from_checkpoint(options.weights, device=options.device)
+    from ultrasam.downstream.checkpoint import rebuild
+    from ultrasam.downstream.prompted import PromptedUltraSam
+
+    return PromptedUltraSam(rebuild(checkpoint, options.config, options.device))
+
+
+def _run(options: argparse.Namespace, asked: Asked, checkpoint: TaskCheckpoint | None) -> int:
+    from ultrasam.cli.predict_results import Results
+
+    listed = listed_scans(options.scans)
     tasks, problems, notes = _tasks(options, asked, listed)
-    names = _names(listed)
+    names = names_of(listed)
     single = names[listed[0][0]] if len(listed) == 1 else None
-    results = Results(Path(options.out), asked.formats, options.overwrite, single)
+    results = Results(Path(options.out), asked.formats, options.overwrite, single, classified=checkpoint is not None)
     if not options.propagate:
         results.require_free_tables()
     for note in notes:
         print(note)
-    failures = [_failed(problem) for problem in problems]
-    model = UltraSam.from_checkpoint(options.weights, device=options.device) if tasks else None
+    failures = [failed(problem) for problem in problems]
+    model = _model(options, checkpoint) if tasks else None
     if model is not None:
-        results.info = _about(model)
+        card = model.card
+        results.info = about(str(card.get("name") or card.get("architecture")), str(card.get("licence", "")))
     done = 0
     for path, relative in listed:
         if path not in tasks or model is None:
@@ -60,36 +89,38 @@ def _run(options: argparse.Namespace, asked: Asked) -> int:
             done += 1
         except UltraSamError as error:
             text = str(error)
-            failures.append(_failed(text if path.name in text else f"{path}: {text}"))
+            failures.append(failed(text if path.name in text else f"{path}: {text}"))
     results.finish()
     return _said(results, done, len(listed), len(failures))
 
 
-def _failed(problem: str) -> str:
+def failed(problem: str) -> str:
+    """Say what could not be done."""
     print(f"error: {problem}", file=sys.stderr)
     return problem
 
 
 def _said(results: Results, done: int, scans: int, failures: int) -> int:
     """Print the last line; return the exit status."""
-    masks = results.masks
+    masks, answered = results.masks, bool(results.masks or results.class_rows)
     if not results.written:
-        print(f"error: nothing was written of {_counted(scans, 'scan')}; {_counted(failures, 'error')}, see above",
+        print(f"error: nothing was written of {counted(scans, 'scan')}; {counted(failures, 'error')}, see above",
               file=sys.stderr)  # fmt: skip
         return 2
-    missed = f"; {_counted(failures, 'error')}, see above" if failures else ""
-    empty = "" if masks else ", but no mask has a pixel: give other prompts"
+    missed = f"; {counted(failures, 'error')}, see above" if failures else ""
+    empty = "" if answered else ", but no mask has a pixel: give other prompts"
     of = "" if scans == 1 else f" of {done} of {scans} scans"
-    print(f"wrote {_counted(masks, 'mask')}{of} to {results.folder} ({_counted(len(results.written), 'file')}){empty}"
+    print(f"wrote {counted(masks, 'mask')}{of} to {results.folder} ({counted(len(results.written), 'file')}){empty}"
           f"{missed}")  # fmt: skip
-    return 2 if failures or not masks else 0
+    return 2 if failures or not answered else 0
 
 
-def _counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _listed(patterns: Sequence[str]) -> list[tuple[Path, str]]:
+def listed_scans(patterns: Sequence[str]) -> list[tuple[Path, str]]:
     """Return every scan with its path as seen from the folder that was given, or its name."""
     from ultrasam.io.scan import find_scans
 
@@ -101,7 +132,7 @@ def _listed(patterns: Sequence[str]) -> list[tuple[Path, str]]:
     return list(found.items())
 
 
-def _names(listed: Sequence[tuple[Path, str]]) -> dict[Path, str]:
+def names_of(listed: Sequence[tuple[Path, str]]) -> dict[Path, str]:
     """Return the stem of every scan's results."""
     from ultrasam.cli.predict_results import stems_of
     from ultrasam.io.scan_base import stem_of
@@ -190,6 +221,7 @@ def _predicted(
     model: UltraSam, scan: Scan, wanted: Mapping[int, Sequence[Wanted]], options: argparse.Namespace
 ) -> Iterator[Frame]:
     from ultrasam.cli.predict_results import Frame, prompts_of
+    from ultrasam.downstream.prompted import PromptedUltraSam
 
     for number in sorted(wanted):
         session = model.open(scan, frame=number, crop=options.crop, clip=not options.no_clip)
@@ -200,14 +232,14 @@ def _predicted(
             except PromptError as error:
                 raise PromptError(f"{item.where}: {error}" if item.where else str(error)) from error
         masks = session.predict(prompts=prompts)
-        yield Frame(number, session.image, masks.masks, masks.scores, wanted[number])
+        classes = model.classify(session, prompts) if isinstance(model, PromptedUltraSam) else ()
+        yield Frame(number, session.image, masks.masks, masks.scores, wanted[number], classes)
 
 
-def _about(model: UltraSam) -> dict[str, Any]:
+def about(model: str, licence: str = "") -> dict[str, Any]:
     """Return what the JSON says of the run."""
     import ultrasam
 
-    card = model.card
     return {"description": "masks predicted by UltraSam, not for diagnosis", "version": ultrasam.__version__,
-            "model": str(card.get("name") or card.get("architecture")), "licence": str(card.get("licence", "")),
+            "model": model, "licence": licence,
             "coordinates": "pixels of the original image, x right, y down"}  # fmt: skip

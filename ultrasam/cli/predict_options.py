@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ultrasam.errors import ConfigError, PromptError
@@ -13,6 +13,8 @@ from ultrasam.io.prompts_file import Wanted
 
 FORMATS = ("png", "coco", "csv", "volume", "nifti", "seg")
 DEFAULT_FORMATS = "png,coco,csv"
+# Of what a Mask2Former finds, which gives an image a hundred objects, most of them hardly probable.
+DETECTION_SCORE = 0.5
 _SIGNS = {"pos": 1, "neg": 0}
 
 
@@ -46,7 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt-images", metavar="FILE",
                         help="COCO document with the images that a list of detections refers to")  # fmt: skip
     parser.add_argument("--min-score", type=float, default=-math.inf, metavar="S",
-                        help="leave out boxes of --prompts with a lower score (default: take all)")  # fmt: skip
+                        help="leave out boxes of --prompts with a lower score (default: take all), or objects that a "
+                        f"Mask2Former finds (default: {DETECTION_SCORE})")  # fmt: skip
     parser.add_argument("--frame", type=int, metavar="N", help="frame of a cine or volume, from 0 (default: 0)")
     parser.add_argument("--frames", metavar="A:B",
                         help="frames A up to but without B, each with the same prompts")  # fmt: skip
@@ -56,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
                         help="where --propagate goes (default: %(default)s)")  # fmt: skip
     parser.add_argument("--weights", metavar="W",
                         help="weight file or name (default: the model that comes with the package)")  # fmt: skip
+    parser.add_argument("--config", metavar="FILE",
+                        help="configuration of a classifier, regressor or Mask2Former whose checkpoint does not hold "
+                        "it as plain values; it is executed")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is a GPU)")
     parser.add_argument("--crop", action="store_true",
                         help="show the network the field of view alone; masks are put back into the whole image")
@@ -105,20 +111,55 @@ def parse(options: argparse.Namespace) -> Asked:
                           + ("both" if steps else "neither"))  # fmt: skip
     if options.prompts is None and options.prompt_images is not None:
         raise ConfigError("--prompt-images goes with --prompts")
+    if options.propagate and (options.frames is not None or options.crop):
+        given = "--crop" if options.crop else "--frames"
+        raise ConfigError(f"--propagate starts from --frame and sees whole images; leave out {given}")
+    return _checked(options, _objects(steps, options.name))
+
+
+def parse_promptless(options: argparse.Namespace, model: str, scored: bool) -> Asked:
+    """Check the options for a model of whole images.
+
+    Args:
+        options: as given.
+        model: what it is, such as "x.pth is a regressor of whole images".
+        scored: whether it gives objects with scores; else --min-score and pictures mean nothing.
+
+    Raises:
+        ConfigError: they contradict each other, or belong to a model with prompts; a value does not exist.
+    """
+    steps = getattr(options, "steps", None) or []
+    given = [f"--{kind}" for kind, _ in steps]
+    given += [f"--{name.replace('_', '-')}" for name in ("prompts", "prompt_images") if getattr(options, name)]
+    if given:
+        raise ConfigError(f"{model} and takes no prompts; leave out {given[0]}")
+    given = [f"--{name.replace('_', '-')}" for name in ("propagate", "crop", "no_clip") if getattr(options, name)]
+    given += ["--name"] if options.name != "object" else []
+    given += ["--min-score"] if options.min_score != -math.inf and not scored else []
+    if given:
+        raise ConfigError(f"{model}, for which {given[0]} means nothing; leave it out")
+    asked = _checked(options, [])
+    if scored:
+        return asked
+    extra = sorted(asked.formats - {"coco", "csv"})
+    if extra and options.format != DEFAULT_FORMATS:
+        raise ConfigError(f"{model}, which gives no masks; --format takes coco (JSON) and csv then, found {extra[0]}")
+    return replace(asked, formats=asked.formats & {"coco", "csv"})
+
+
+def _checked(options: argparse.Namespace, objects: list[Wanted]) -> Asked:
+    """Check what all models share."""
     if options.frame is not None and options.frame < 0:
         raise ConfigError(f"--frame counts from 0, got {options.frame}")
     if options.frame is not None and options.frames is not None:
         raise ConfigError("give --frame or --frames, not both")
-    if options.propagate and (options.frames is not None or options.crop):
-        given = "--crop" if options.crop else "--frames"
-        raise ConfigError(f"--propagate starts from --frame and sees whole images; leave out {given}")
     formats = [name.strip().lower() for name in options.format.split(",") if name.strip()]
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ConfigError(f"--format is a list of {', '.join(FORMATS)}, found {options.format!r}")
     names = frozenset("volume" if name == "nifti" else name for name in formats)
     frames = None if options.frames is None else _range(options.frames)
-    return Asked(_objects(steps, options.name), options.frame, frames, names, _spacing(options.spacing))
+    return Asked(objects, options.frame, frames, names, _spacing(options.spacing))
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultrasam.errors import ConfigError, DataError
+from ultrasam.io.files import write_atomic
 from ultrasam.io.outputs import Answer, Collected, write_label_png, write_mask_pngs, write_overlay
 from ultrasam.io.prompts_file import Wanted
 from ultrasam.io.scan_base import Scan
 
 if TYPE_CHECKING:
+    from ultrasam.downstream.whole_image import ClassAnswer
     from ultrasam.inference.prompt import Prompt
 
-PREDICTIONS, MEASURES = "predictions.json", "measures.csv"
+PREDICTIONS, MEASURES, CLASSES = "predictions.json", "measures.csv", "classes.csv"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Frame:
         masks: (N, H, W) bool.
         scores: (N,) predicted IoU.
         objects: what was asked for each; without points and boxes in frames that an object was followed into.
+        classes: of the objects, where the model tells them.
     """
 
     number: int
@@ -39,6 +44,7 @@ class Frame:
     masks: NDArray[np.bool_]
     scores: NDArray[np.floating[Any]]
     objects: Sequence[Wanted]
+    classes: Sequence[ClassAnswer] = ()
 
 
 @dataclass
@@ -54,6 +60,8 @@ class Results:
         written: files so far.
         collected: what goes into the JSON and the table at the end.
         masks: number of masks so far that have a pixel.
+        classified: whether objects get classes, which are then their names and stand in a table of their own.
+        class_rows: that table so far, its head included.
     """
 
     folder: Path
@@ -64,6 +72,8 @@ class Results:
     written: list[Path] = field(default_factory=list)
     collected: Collected = field(default_factory=Collected)
     masks: int = 0
+    classified: bool = False
+    class_rows: list[list[str]] = field(default_factory=list)
 
     def require_free_tables(self) -> None:
         """Raise ConfigError where JSON or table exist and may not be overwritten."""
@@ -72,7 +82,10 @@ class Results:
     def _tables(self) -> dict[str, Path]:
         names = {"coco": f"{self.single}.json" if self.single else PREDICTIONS,
                  "csv": f"{self.single}_measures.csv" if self.single else MEASURES}  # fmt: skip
-        return {kind: self.folder / name for kind, name in names.items() if kind in self.formats}
+        paths = {kind: self.folder / name for kind, name in names.items() if kind in self.formats}
+        if self.classified and "csv" in self.formats:
+            paths["classes"] = self.folder / (f"{self.single}_classes.csv" if self.single else CLASSES)
+        return paths
 
     def require_free(self, paths: Sequence[Path]) -> None:
         """Raise ConfigError where one of the files exists and may not be overwritten."""
@@ -109,21 +122,37 @@ class Results:
     def write_frame(self, stem: str, scan: Scan, file_name: str, frame: Frame) -> str:
         """Write the pictures of a frame and keep its masks for the tables; return one line that says what was found."""
         prompts = [wanted.to_dict() for wanted in frame.objects]
-        names = [wanted.name for wanted in frame.objects]
+        # Detections were not prompted.
+        prompts = prompts if any(prompts) else []
+        names = [found.name for found in frame.classes] or [wanted.name for wanted in frame.objects]
         answer = Answer(file_name, frame.masks, frame.scores, frame.number, scan.spacing, names, prompts)
         shared = int(frame.masks.sum() - frame.masks.any(axis=0).sum()) if len(frame.masks) else 0
         if "png" in self.formats:
             self._write_pictures(stem, scan, frame)
+        before = len(self.collected.annotations)
         measures = self.collected.add(answer)
+        self._add_classes(file_name, frame, before)
         self.masks += sum(found.area_px > 0 for found in measures)
         parts = []
         for number, (found, score) in enumerate(zip(measures, frame.scores, strict=True), 1):
             area = "" if found.area_mm2 is None else f" = {found.area_mm2:.1f} mm2"
             size = f"{found.area_px} pixels{area}" if found.area_px else "no pixel"
-            parts.append(f"{names[number - 1]} {number}: {size}, score {float(score):.2f}")
+            sure = f", probability {frame.classes[number - 1].probability:.2f}" if frame.classes else ""
+            parts.append(f"{names[number - 1]} {number}: {size}, score {float(score):.2f}{sure}")
         where = f"{file_name} frame {frame.number}" if scan.frames > 1 else file_name
         overlap = f"; {shared} pixels are of several objects, the smallest is on top in label maps" if shared else ""
         return f"{where}: {'; '.join(parts) or 'no object asked for'}{overlap}"
+
+    def _add_classes(self, file_name: str, frame: Frame, before: int) -> None:
+        """Add the classes of a frame to its annotations, from number ``before`` on, and to their table."""
+        if not frame.classes:
+            return
+        for annotation in self.collected.annotations[before:]:
+            annotation.update(frame.classes[annotation["object"] - 1].to_dict())
+        if not self.class_rows:
+            self.class_rows.append(["file", "frame", "object", *class_columns(frame.classes[0])])
+        for number, found in enumerate(frame.classes, 1):
+            self.class_rows.append([file_name, str(frame.number), str(number), *class_cells(found)])
 
     def _write_pictures(self, stem: str, scan: Scan, frame: Frame) -> None:
         labels, overlay, name = self._pictures(stem, scan, frame.number)
@@ -172,9 +201,28 @@ class Results:
         for kind, path in self._tables().items():
             if kind == "coco":
                 self.collected.write_coco(path, self.info)
+            elif kind == "classes":
+                write_table(path, self.class_rows)
             else:
                 self.collected.write_measures(path)
             self.written.append(path)
+
+
+def class_columns(found: ClassAnswer) -> list[str]:
+    """Return the head of a table for ``class_cells``."""
+    return ["class", "probability", *(f"probability of {name}" for name in found.classes)]
+
+
+def class_cells(found: ClassAnswer) -> list[str]:
+    """Return class and probabilities for a table."""
+    return [found.name, f"{found.probability:.6f}", *(f"{float(value):.6f}" for value in found.probabilities)]
+
+
+def write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write a table, CSV in UTF-8, whole or not at all; DataError where the file cannot be written."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(rows)
+    write_atomic(path, buffer.getvalue().encode("utf-8"))
 
 
 def prompts_of(objects: Sequence[Wanted]) -> list[Prompt]:

@@ -18,6 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
         "The last line printed is the address. Stop with Ctrl+C.",
     )
     parser.add_argument("--weights", help="weight file or name; default: the model that comes with the package")
+    parser.add_argument("--config", metavar="FILE",
+                        help="configuration of a prompted classifier whose checkpoint does not hold it as plain "
+                        "values; it is executed")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: cuda where there is a GPU")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (default: %(default)s)")
@@ -56,7 +59,6 @@ def _run(options: argparse.Namespace) -> int:
     if not 0 <= options.port <= 65535:
         raise ConfigError(f"--port must be 0 to 65535, got {options.port}")
     server.require_packages()
-    from ultrasam.web.engine import Engine
     from ultrasam.web.store import Store
 
     limits = Limits(
@@ -72,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
                 "without a password and unencrypted",
                 file=sys.stderr,
             )
-        engine = Engine(server.load_model(options.weights, options.device), limits.cache_bytes)
+        given = () if options.config is None else (options.config,)
+        model = server.load_model(options.weights, options.device, *given)
+        engine = server.make_engine(model, limits.cache_bytes)
         store = Store(limits, engine.forget)
         address = server.address_of(taken, options.host)
 

@@ -92,15 +92,31 @@ def address_of(taken: socket.socket, host: str) -> str:
     return f"http://{shown}:{port}/"
 
 
-def load_model(weights: str | Path | None, device: str | None) -> UltraSam:
-    """Load the network, and answer one prompt, so that the first click does not pay for what torch makes once."""
+def load_model(weights: str | Path | None, device: str | None, config: str | None = None) -> UltraSam:
+    """Load the network, and answer one prompt, so that the first click does not pay for what torch makes once.
+
+    Args:
+        weights: file or name; None for the model that comes with the package.
+        device: as for ``UltraSam.from_checkpoint``.
+        config: configuration of a prompted classifier whose checkpoint does not hold it as plain values.
+    """
     import numpy as np
 
+    from ultrasam.downstream.page import prompted_model
     from ultrasam.inference import UltraSam
 
-    model = UltraSam.from_checkpoint(weights, device)
+    model = prompted_model(weights, config, device) or UltraSam.from_checkpoint(weights, device)
     model.session(np.zeros((64, 64, 3), np.uint8)).predict(points=[[32, 32]])
     return model
+
+
+def make_engine(model: UltraSam, cache_bytes: int) -> Engine:
+    """Return what predicts for the page; of a prompted classifier with the classes of the objects."""
+    from ultrasam.downstream.page import ClassifyingEngine
+    from ultrasam.downstream.prompted import PromptedUltraSam
+    from ultrasam.web.engine import Engine
+
+    return ClassifyingEngine(model, cache_bytes) if isinstance(model, PromptedUltraSam) else Engine(model, cache_bytes)
 
 
 def make_server(app: App, on_ready: Callable[[], None]) -> uvicorn.Server:

@@ -1,0 +1,1 @@
+"""Prediction with checkpoints of the other tasks: classes, classes of prompted objects, values, detections."""
