@@ -246,7 +246,8 @@ class UltraSamRunner(Runner):
             **kwargs: Ignored arguments of MMEngine's method.
 
         Raises:
-            CheckpointError: If the file is damaged, holds no optimizer, or is of another architecture.
+            CheckpointError: If the file is damaged, holds no optimizer, is of another architecture, or counted
+                iterations otherwise.
         """
         saved = ckpt.read_checkpoint(filename)
         if "optimizer" not in saved:
@@ -254,6 +255,7 @@ class UltraSamRunner(Runner):
                 f"{filename} holds weights without the optimizer, so training cannot be continued from it; "
                 "start a new run from it with --weights"
             )
+        self._check_accumulation(saved["meta"], filename)
         self.call_hook("after_load_checkpoint", checkpoint=saved)
         ckpt.load_exactly(self.bare_model, saved["state_dict"], filename)
         ckpt.follow_card(self.bare_model, saved["card"], filename)
@@ -274,6 +276,20 @@ class UltraSamRunner(Runner):
         self._take_random_state(saved["random_states"])
         self._has_loaded = True
         self.logger.info(f"Resumed from {filename} after iteration {self.iter}.")
+
+    @property
+    def accumulation(self) -> int:
+        """Batches of an optimizer step."""
+        return int((self.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1))
+
+    def _check_accumulation(self, meta: Mapping[str, Any], filename: str) -> None:
+        """Refuse to continue with iterations that are other parts of an optimizer step."""
+        saved = meta.get("accumulation", self.accumulation)
+        if saved != self.accumulation:
+            raise CheckpointError(
+                f"{filename} was trained with {saved} batches an optimizer step and this run has {self.accumulation}, "
+                "so its iterations and schedule mean something else; resume with the processes and batch of that run"
+            )
 
     def _take_random_state(self, states: list[dict[str, Any]]) -> None:
         if len(states) != process_count():
@@ -352,6 +368,7 @@ class UltraSamRunner(Runner):
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S", time.localtime()),
             "world_size": process_count(),
+            "accumulation": self.accumulation,
             "versions": {
                 "ultrasam": getattr(ultrasam, "__version__", "unknown"),
                 "torch": torch.__version__,

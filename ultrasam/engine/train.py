@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ultrasam.engine.checks import leaf_datasets
 from ultrasam.engine.commands import add_shared_arguments, print_metrics, run_command, set_seed
 from ultrasam.engine.config import load_config
 from ultrasam.engine.dry_run import dry_run
+from ultrasam.engine.global_batch import process_number, set_global_batch
 from ultrasam.engine.precision import resolve_optim_wrapper
 from ultrasam.engine.runner import UltraSamRunner
 from ultrasam.engine.setup import register_all
@@ -44,6 +46,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="data sets or applications to leave out of training and validation, such as bus_bra, breast, ovarian or "
         "gastrointestinal (zero-shot tests); says what is left out, and the checkpoints do",
     )  # fmt: skip
+    parser.add_argument(
+        "--global-batch", type=int, metavar="N",
+        help="images of an optimizer step over all processes; accumulates batches and lengthens the schedule to get it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scale-lr", action="store_true", help="learning rate times the images of an optimizer step / 32"
+    )
     parser.add_argument(
         "--dry-run", action="store_true",
         help="open every image, take ten steps, print what the training would cost, and write nothing",
@@ -75,9 +84,20 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     set_seed(cfg, arguments.seed)
     if arguments.amp:
         cfg.optim_wrapper = resolve_optim_wrapper(cfg.optim_wrapper, amp=True)
+    _set_batch(cfg, arguments)
     _set_exclusion(cfg, arguments.exclude)
     _set_start(cfg, arguments.resume, arguments.weights)
     return cfg
+
+
+def _set_batch(cfg: Config, arguments: argparse.Namespace) -> None:
+    """Put ``--global-batch`` and ``--scale-lr`` into the configuration; the first process says what was chosen."""
+    if arguments.global_batch is None and not arguments.scale_lr:
+        return
+    processes = process_number(arguments.launcher)
+    lines = set_global_batch(cfg, arguments.global_batch, arguments.scale_lr, processes)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+        print("\n".join(lines), flush=True)
 
 
 def _set_exclusion(cfg: Config, words: Sequence[str]) -> None:
