@@ -147,20 +147,22 @@ def test_reasons_are_those_of_the_rule():
     rule = LossRule(min_iou=0.5, max_area_change=2.0, min_overlap=0.3)
     before = np.zeros((10, 20), bool)
     before[2:6, 2:6] = True
-    assert rule.reason(before, before, 0.5) == ""
-    assert rule.reason(before, before, 0.49) == "the predicted IoU 0.49 is below 0.5"
-    assert "predicted IoU nan" in rule.reason(before, before, float("nan"))
+    assert rule.reason(before, before, 0.5, 0.6) == ""
+    assert rule.reason(before, before, 0.49, 0.6) == "the predicted IoU 0.49 is below 0.5"
+    assert "predicted IoU nan" in rule.reason(before, before, float("nan"), 0.6)
+    assert rule.reason(before, before, 0.75, 0.94) == ""
+    assert rule.reason(before, before, 0.73, 0.94) == "the predicted IoU fell from 0.94 to 0.73, by more than 0.2"
     larger = np.zeros_like(before)
     larger[2:6, 2:10] = True
-    assert rule.reason(larger, before, 1.0) == ""
+    assert rule.reason(larger, before, 1.0, 1.0) == ""
     larger[6, 2] = True
-    assert rule.reason(larger, before, 1.0) == "the area changed from 16 to 33 pixels, more than 2 times"
-    assert rule.reason(before, larger, 1.0) == "the area changed from 33 to 16 pixels, more than 2 times"
+    assert rule.reason(larger, before, 1.0, 1.0) == "the area changed from 16 to 33 pixels, more than 2 times"
+    assert rule.reason(before, larger, 1.0, 1.0) == "the area changed from 33 to 16 pixels, more than 2 times"
     # Shifts by 1, 2 and 3 of 4 columns: IoU 12/20, 8/24 and 4/28.
     for shift, lost in ((1, False), (2, False), (3, True)):
-        assert bool(rule.reason(np.roll(before, shift, axis=1), before, 1.0)) is lost
-    assert "overlap 0.14 with" in rule.reason(np.roll(before, 3, axis=1), before, 1.0)
-    assert rule.reason(np.zeros_like(before), before, 1.0) == "nothing was found"
+        assert bool(rule.reason(np.roll(before, shift, axis=1), before, 1.0, 1.0)) is lost
+    assert "overlap 0.14 with" in rule.reason(np.roll(before, 3, axis=1), before, 1.0, 1.0)
+    assert rule.reason(np.zeros_like(before), before, 1.0, 1.0) == "nothing was found"
 
 
 def test_a_low_score_stops_at_once(moving):
@@ -170,6 +172,20 @@ def test_a_low_score_stops_at_once(moving):
     assert all("0.30 is below 0.5" in result.lost[0] for result in results[1:])
     rule = LossRule(min_iou=0.2)
     assert len(list(propagate(StubModel(score=0.3), scan, 5, [box_of(masks[5])], rule=rule))) == 14
+
+
+def test_doubt_after_certainty_is_a_loss(moving):
+    """A network that is asked with a box answers where the object is gone too, with a lower score."""
+    masks, scan = moving
+
+    class Doubting(StubModel):
+        def session(self, image, **options):
+            self.score = [0.95, 0.9, 0.92, 0.88, 0.7][max(0, min(int(image[0, 0, 0]) - 5, 4))]
+            return super().session(image, **options)
+
+    results = list(propagate(Doubting(), scan, 5, [box_of(masks[5])], direction="forward"))
+    assert [result.frame for result in results] == [5, 6, 7, 8, 9]
+    assert results[-1].lost == {0: "the predicted IoU fell from 0.91 to 0.70, by more than 0.2"}
 
 
 @pytest.mark.parametrize(
@@ -247,7 +263,7 @@ def test_what_cannot_be_followed_is_refused(moving, change, error, words):
 
 
 def test_a_rule_out_of_range_is_refused():
-    for wrong in (dict(min_iou=1.2), dict(max_area_change=0.5), dict(min_overlap=-0.1)):
+    for wrong in (dict(min_iou=1.2), dict(max_iou_drop=-0.1), dict(max_area_change=0.5), dict(min_overlap=-0.1)):
         with pytest.raises(ConfigError, match="an object is lost by"):
             LossRule(**wrong)
 
@@ -311,10 +327,10 @@ def test_a_network_follows_through_a_video(tmp_path):
     torch.manual_seed(0)
     sam = build_sam("vit_tiny", 64).eval().requires_grad_(False)
     model = UltraSam(SimpleNamespace(sam=sam, passes=(), mask_prompt=True, card={}))
-    rule = LossRule(min_iou=0.0, max_area_change=1e9, min_overlap=0.0)
+    rule = LossRule(0, 1, 1e9, 0)
     prompts = [Prompt.of(points=[30, 30]), Prompt.of(box=[10, 10, 60, 50])]
     with open_scan(path) as scan:
-        results = list(propagate(model, scan, 2, prompts, rule=LossRule(min_iou=0, max_area_change=1e9, min_overlap=0)))
+        results = list(propagate(model, scan, 2, prompts, rule=LossRule(0, 1, 1e9, 0)))
         assert results[0].frame == 2
         assert all(len(result.rles) == 2 for result in results)
         first = model.session(scan.read(2)).predict(prompts=prompts)
@@ -326,7 +342,8 @@ def test_a_network_follows_through_a_video(tmp_path):
             ]
         )
         reasons = [
-            rule.reason(a, b, float(s)) for a, b, s in zip(following.masks, first.masks, following.scores, strict=True)
+            rule.reason(a, b, float(s), float(s))
+            for a, b, s in zip(following.masks, first.masks, following.scores, strict=True)
         ]
         assert results[1].frame == 3
         for row, reason in enumerate(reasons):

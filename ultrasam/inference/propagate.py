@@ -35,28 +35,33 @@ class LossRule:
 
     Attributes:
         min_iou: least IoU that the network predicts for its mask.
+        max_iou_drop: greatest difference to the median of that prediction so far. A network that is asked with a box
+            answers even where the object is gone; its own doubt is then the only sign.
         max_area_change: greatest factor between the areas of two frames that follow each other, either way.
         min_overlap: least IoU of the masks of two such frames.
     """
 
     min_iou: float = 0.5
+    max_iou_drop: float = 0.2
     max_area_change: float = 2.0
     min_overlap: float = 0.3
 
     def __post_init__(self) -> None:
-        if not (0 <= self.min_iou <= 1 and 0 <= self.min_overlap <= 1 and self.max_area_change >= 1):
+        shares = (self.min_iou, self.max_iou_drop, self.min_overlap)
+        if not (all(0 <= share <= 1 for share in shares) and self.max_area_change >= 1):
             raise ConfigError(
-                "an object is lost by a predicted IoU and an overlap from 0 to 1 and an area change of at least 1, "
-                f"found {self.min_iou:g}, {self.min_overlap:g} and {self.max_area_change:g}"
+                "an object is lost by a predicted IoU, its drop and an overlap from 0 to 1 and an area change of at "
+                f"least 1, found {', '.join(f'{share:g}' for share in shares)} and {self.max_area_change:g}"
             )
 
-    def reason(self, mask: NDArray[np.bool_], before: NDArray[np.bool_], score: float) -> str:
+    def reason(self, mask: NDArray[np.bool_], before: NDArray[np.bool_], score: float, usual: float) -> str:
         """Return why the object is lost, in words; "" where it is not.
 
         Args:
             mask: (H, W) bool, the answer.
             before: (H, W) bool, the mask of the frame before, not empty.
             score: predicted IoU of the answer.
+            usual: median of the predicted IoU in the frames so far.
         """
         area, earlier = int(mask.sum()), int(before.sum())
         if area == 0:
@@ -64,6 +69,8 @@ class LossRule:
         # Also where it is NaN.
         if not score >= self.min_iou:
             return f"the predicted IoU {score:.2f} is below {self.min_iou:g}"
+        if usual - score > self.max_iou_drop:
+            return f"the predicted IoU fell from {usual:.2f} to {score:.2f}, by more than {self.max_iou_drop:g}"
         if max(area, earlier) > self.max_area_change * min(area, earlier):
             return f"the area changed from {earlier} to {area} pixels, more than {self.max_area_change:g} times"
         overlap = float((mask & before).sum() / (mask | before).sum())
@@ -103,10 +110,11 @@ class FrameResult:
 
 @dataclass
 class _Track:
-    """What is known of one object in the frame before: its mask, and the logits to ask with."""
+    """What is known of one object: its mask in the frame before, the logits to ask with, and all scores so far."""
 
     mask: NDArray[np.bool_]
     logits: Any
+    scores: list[float]
 
 
 def propagate(
@@ -185,7 +193,10 @@ class _Follower:
         ways = [self._forward(frame)] if direction in ("both", "forward") else []
         ways += [self._backward(frame)] if direction in ("both", "backward") else []
         for way in ways:
-            tracks: list[_Track | None] = [_Track(decode_mask(rle), row) for rle, row in zip(rles, logits, strict=True)]
+            tracks: list[_Track | None] = [
+                _Track(decode_mask(rle), row, [float(score)])
+                for rle, row, score in zip(rles, logits, scores, strict=True)
+            ]
             for number, image in way:
                 yield self._step(number, image, tracks)
                 if not any(tracks):
@@ -218,12 +229,13 @@ class _Follower:
             mask = answer.masks[place] if self.field is None else answer.masks[place] & self.field
             track = tracks[row]
             assert track is not None
-            reason = self.rule.reason(mask, track.mask, float(answer.scores[place]))
+            score = float(answer.scores[place])
+            reason = self.rule.reason(mask, track.mask, score, float(np.median(track.scores)))
             if reason:
                 lost[row], tracks[row] = reason, None
                 continue
-            rles[row], scores[row], areas[row] = encode_mask(mask), answer.scores[place], mask.sum()
-            tracks[row] = _Track(mask.copy(), answer.logits[place].clone())
+            rles[row], scores[row], areas[row] = encode_mask(mask), score, mask.sum()
+            tracks[row] = _Track(mask.copy(), answer.logits[place].clone(), [*track.scores, score])
         return FrameResult(number, tuple(rles), scores, areas, lost)
 
     def _prompt(self, track: _Track | None) -> Prompt:
