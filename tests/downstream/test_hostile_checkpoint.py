@@ -64,8 +64,8 @@ def test_hostile_checkpoint_at_the_command(trained, tmp_path, monkeypatch, capsy
     bad = changed(found, tmp_path / "bad.pth", "import os\nos.system('touch run')\n")
     assert main(["predict", picture, "--weights", str(bad), "--device", "cpu"]) == 2
     err = capsys.readouterr().err
-    said = r"error: the configuration in \S*bad.pth holds more than plain values \(Import in line 1\); it is not executed"
-    assert re.fullmatch(rf"{said}; give the configuration that you trust with --config FILE\n", err)
+    said = r"the configuration in \S*bad.pth holds more than plain values \(Import in line 1\); it is not executed"
+    assert re.fullmatch(rf"error: {said}; give the configuration that you trust with --config FILE\n", err)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pth"]
     found.cfg.dump(tmp_path / "mine.py")
     arguments = ["predict", picture, "--weights", str(bad), "--device", "cpu", "--config", "mine.py"]
