@@ -69,7 +69,7 @@ def trained(tmp_path_factory):
         cfg.randomness = dict(seed=3)
         runner = build_runner(cfg)
         runner.train()
-        model, data = runner.bare_model.eval(), runner.test_dataloader.dataset
+        model, data = runner.bare_model.eval(), runner.test_dataloader.dataset.dataset
         found[task] = SimpleNamespace(path=folder / task / "iter_2.pth", cfg=cfg, model=model, data=data)
     patch.undo()
     return found
