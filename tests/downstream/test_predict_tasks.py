@@ -193,7 +193,7 @@ def test_folders_bad_files_and_what_is_there(trained, predict, tmp_path):
 @pytest.mark.parametrize(("task", "arguments", "words"), [
     ("classify", ["--box", "1,2,9,9"], "is a classifier of whole images and takes no prompts; leave out --box"),
     ("regress", ["--prompts", "x.csv"], "is a regressor of whole images and takes no prompts; leave out --prompts"),
-    ("detect", ["--point", "3,3"], "is a Mask2Former, which finds objects by itself, and takes no prompts"),
+    ("detect", ["--point", "3,3"], "is a Mask2Former that finds objects by itself and takes no prompts"),
     ("prompted", [], "give prompts by --box and --point or by --prompts FILE, found neither"),
     ("prompted", ["--box", "1,2,9,9", "--propagate"], "looks at single frames; leave out --propagate"),
     ("classify", ["--min-score", "0.5"], "for which --min-score means nothing"),

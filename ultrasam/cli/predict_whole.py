@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, checkpoint: TaskCheckpoint) -> int:
     from ultrasam.downstream.whole_image import WholeImage
 
     detecting = checkpoint.task == "detect"
-    words = f"{checkpoint.path} is {NAMES[checkpoint.task]}".rstrip(",")
+    words = f"{checkpoint.path} is {NAMES[checkpoint.task]}"
     asked = parse_promptless(options, words, detecting)
     listed = listed_scans(options.scans)
     stems = names_of(listed)

@@ -32,7 +32,7 @@ NAMES = {
     "classify": "a classifier of whole images",
     "prompted-classify": "a prompted classifier",
     "regress": "a regressor of whole images",
-    "detect": "a Mask2Former, which finds objects by itself,",
+    "detect": "a Mask2Former that finds objects by itself",
 }
 BACKBONES = ("ResNetBackbone", "SamBackbone", "Dinov2Backbone", "UsfmBackbone", "DeblurringMimBackbone")
 FORMAT = "ultrasam-training-1"
@@ -187,7 +187,7 @@ def safe_model(model: Any, where: str, task: Task) -> dict[str, Any]:
     kind = str(model.get("type", "")).removeprefix("mmdet.")
     if MODELS.get(kind) != task:
         raise CheckpointError(
-            f"{where}: the weights are of {NAMES[task].rstrip(',')}, but the model of the configuration is "
+            f"{where}: the weights are of {NAMES[task]}, but the model of the configuration is "
             f"{model.get('type')!r}; give the one they were trained with by --config FILE"
         )
     kept = {name: value for name, value in model.items() if name not in _DROPPED}

@@ -60,7 +60,7 @@ def prompted_model(weights: str | Path | None, config: str | None, device: str |
         require_no_config(config)
         return None
     if checkpoint.task != "prompted-classify":
-        raise ConfigError(f"{checkpoint.path} is {NAMES[checkpoint.task].rstrip(',')} and answers no click; run "
+        raise ConfigError(f"{checkpoint.path} is {NAMES[checkpoint.task]} and answers no click; run "
                           "ultrasam predict with it")  # fmt: skip
     from ultrasam.downstream.prompted import PromptedUltraSam
 
