@@ -33,6 +33,8 @@ from ultrasam.evaluation.page import results_page
 from ultrasam.evaluation.results import write_objects
 
 PROMPTS = ("point", "box", "centroid")
+# Models whose answers are no masks of prompts.
+WITHOUT_MASKS = ("Mask2FormerDetector", "ImageClassifier", "PromptedClassifier", "ImageRegressor")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -159,10 +161,10 @@ def prepare_config(arguments: argparse.Namespace) -> Config:
     if arguments.both_orders:
         cfg.model.compare_mask_orders = True
     if arguments.show_dir:
-        if "passes" not in cfg.model and not str(cfg.model.type).endswith("UltraSamDetector"):
+        if str(cfg.model.type).rpartition(".")[2] in WITHOUT_MASKS:
             raise ConfigError(
-                f"--show-dir draws prompts and their masks, but {cfg.filename} builds {cfg.model.type}, which takes "
-                "none; leave it away, or draw with ultrasam predict"
+                f"--show-dir draws prompts and their masks, but {cfg.filename} builds {cfg.model.type}, whose "
+                "answers are others; leave it away, or draw with ultrasam predict"
             )
         hooks = [h for h in cfg.get("custom_hooks") or [] if h.get("type") != "VisualizePromptsHook"]
         cfg.custom_hooks = [*hooks, {"type": "VisualizePromptsHook", "out_dir": str(arguments.show_dir)}]
