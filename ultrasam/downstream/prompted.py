@@ -34,7 +34,7 @@ class TwoEmbeddings(Embedding):
     about: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Parts:
     """What ``UltraSam`` needs of a network."""
 
