@@ -10,6 +10,7 @@ from mmdet.registry import DATASETS, TRANSFORMS
 
 from ultrasam.datasets.classes_sources import class_counts
 from ultrasam.datasets.dataset import PromptedCocoDataset
+from ultrasam.datasets.packed import PackedList
 from ultrasam.datasets.transforms import PackPrompted
 from ultrasam.errors import ConfigError, DataError
 
@@ -70,10 +71,12 @@ class PromptedClassDataset(PromptedCocoDataset):
                 f"{self.ann_file} has objects of the class {strange[0]!r}, which is none of {order}; correct the "
                 "classes of the configuration, or give the file with classes instead of the class-agnostic one"
             )
-        for image, row in zip(self.images, names, strict=True):
+        labelled = list(self.images)
+        for image, row in zip(labelled, names, strict=True):
             image.objects = [
                 replace(item, label=order.index(name)) for item, name in zip(image.objects, row, strict=True)
             ]
+        self.images = PackedList(labelled)
         self.metainfo["classes"] = tuple(order)
 
     def _names(self, label_from: str, key: str, categories: Sequence[str]) -> list[list[str]]:

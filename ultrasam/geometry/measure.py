@@ -130,6 +130,8 @@ def _diameters(corners: Vertices, steps: tuple[float, float]) -> tuple[float, fl
     longest = float(distances[one, other])
     along = (places[other] - places[one]) / longest
     u, v = (places - places[one]) @ along, (places - places[one]) @ np.array([-along[1], along[0]])
+    # Rounding must not take an end of the diameter from one of the sides.
+    v[[one, other]] = 0
     # The hull is one chain of corners on either side of the long diameter; the longest line across starts at a corner.
     sides = []
     for side in (v >= 0, v <= 0):
