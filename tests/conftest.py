@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not present at {folder} (set ULTRASAM_SHARED to run this test)")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registry_of_mmdet() -> None:
+    """Names of configurations are looked up where the commands look them up, whatever the module before has run.
+
+    MMEngine keeps the scope of the last runner for the whole process.
+    """
+    if "mmdet" in sys.modules:
+        from mmengine.registry import init_default_scope
+
+        init_default_scope("mmdet")
