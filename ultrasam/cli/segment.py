@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ultrasam.inference.automatic import AutomaticMasks
 
 
+# Least predicted IoU and least stability. UltraSam-lite is less sure of a point, and its logits are flatter.
+SAM_THRESHOLDS, LITE_THRESHOLDS = (0.88, 0.95), (0.6, 0.3)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the options of the command; the thresholds are those of ``segment_anything``."""
     parser = argparse.ArgumentParser(
@@ -35,10 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="the grid; Segment Anything's 32 takes four times as long and finds smaller things (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--pred-iou-thresh", type=float, default=0.88, metavar="S", help="least predicted IoU (default: %(default)s)"
+        "--pred-iou-thresh", type=float, metavar="S", help="least predicted IoU (default: 0.88; UltraSam-lite: 0.6)"
     )
     group.add_argument(
-        "--stability-score-thresh", type=float, default=0.95, metavar="S", help="least stability (default: %(default)s)"
+        "--stability-score-thresh", type=float, metavar="S", help="least stability (default: 0.95; UltraSam-lite: 0.3)"
     )
     group.add_argument(
         "--box-nms-thresh",
@@ -80,8 +84,13 @@ def _run(options: argparse.Namespace) -> int:
 
     scans = listed_scans(options.scans)
     targets = _targets([name for _, name in scans], options)
+    model = UltraSam.from_checkpoint(options.weights, device=options.device)
+    defaults = LITE_THRESHOLDS if model.card.get("name") == "ultrasam-lite" else SAM_THRESHOLDS
+    for name, value in zip(("pred_iou_thresh", "stability_score_thresh"), defaults, strict=True):
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     generator = AutomaticMasks(
-        UltraSam.from_checkpoint(options.weights, device=options.device),
+        model,
         points_per_side=options.points_per_side,
         pred_iou_thresh=options.pred_iou_thresh,
         stability_score_thresh=options.stability_score_thresh,
