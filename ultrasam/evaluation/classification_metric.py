@@ -8,49 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import METRICS
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.evaluator import BaseMetric
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from ultrasam.errors import ConfigError, DataError, UltraSamError
+from ultrasam.errors import ConfigError, DataError
 from ultrasam.evaluation.classification import Classified, ClassRecord, breakdown, records_of, unique
 from ultrasam.evaluation.classification_files import write_classification
 from ultrasam.evaluation.classification_scores import SCORES
+from ultrasam.evaluation.gathering import GatheringMetric
 from ultrasam.evaluation.intervals import RESAMPLES
 
 
-class GatheringMetric(BaseMetric):
-    """A metric over distinct records of all processes, whose numbers are the same on every process.
-
-    Subclasses set ``default_prefix`` and give ``compute_metrics`` and ``write_results``.
-    """
-
-    results: list[Any]
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Compute the scores of everything that was processed, on all processes together.
-
-        Args:
-            size: Number of images; not used, records are told apart by identity.
-
-        Raises:
-            UltraSamError: Raised on every process, so that none is left waiting.
-        """
-        gathered = all_gather_object(self.results)
-        self.results = []
-        answer: list[Any] = [None]
-        if is_main_process():
-            try:
-                scores = self.compute_metrics([record for part in gathered for record in part])
-                answer = [{f"{self.prefix}/{name}": value for name, value in scores.items()}]
-            except UltraSamError as error:
-                answer = [error]
-        broadcast_object_list(answer)
-        if isinstance(answer[0], UltraSamError):
-            raise answer[0]
-        return answer[0]
+class WritingMetric(GatheringMetric):
+    """A metric that leaves files of its last evaluation."""
 
     def write_results(self, folder: str | Path, about: Mapping[str, Any], title: str) -> list[Path]:
         """Write the files of the last evaluation; returns their paths."""
@@ -64,7 +36,7 @@ def with_ends(name: str, interval: Mapping[str, Any], resamples: int) -> dict[st
 
 
 @METRICS.register_module()
-class ClassificationMetric(GatheringMetric):
+class ClassificationMetric(WritingMetric):
     """Precision, recall, F1 and AUC (macro), accuracy, calibration, each with an interval clustered by patient.
 
     The truth is read from the samples themselves. Logged are ``classification/f1`` and so on with
@@ -148,6 +120,6 @@ class WriteResultsHook(Hook):
         name = Path(str(runner.cfg.filename)).stem
         about = {"config": str(runner.cfg.filename), "seed": runner.seed}
         for metric in runner.test_evaluator.metrics:
-            if isinstance(metric, GatheringMetric):
+            if isinstance(metric, WritingMetric):
                 paths = metric.write_results(runner.work_dir, about, f"{name}: test results")
                 print_log("Wrote " + ", ".join(path.name for path in paths), logger="current")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def classification_page(found: Classified, about: Mapping[str, Any], title: str)
         "<h2>Calibration and ROC</h2>",
         f'<div class="charts">{_reliability(parts["reliability"])}{"".join(_rocs(found))}</div>',
         "<h2>Rules and origin</h2>",
-        origin_list({**parts["rules"], **about}),
+        html.origin_list({**parts["rules"], **about}),
     ))  # fmt: skip
     prompts = sorted({record.prompt for record in found.records if record.prompt})
     intro = escape(f"prompt: {', '.join(prompts)}" if prompts else "whole images, no prompt")
@@ -137,13 +136,3 @@ def _rocs(found: Classified) -> list[str]:
         names = ", ".join(item.name for item in series)
         charts.append(line_chart(LineChart(f"ROC: {names} against the rest", "false positive rate", _TICKS, series)))
     return charts
-
-
-def origin_list(items: Mapping[str, Any]) -> str:
-    """Return rules and origin as a list; of absolute paths the name alone, so that a page can be given on."""
-    shown = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>"
-        f"{escape(Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value))}</dd>"
-        for name, value in items.items()
-    )
-    return f'<div class="card"><dl>{shown}</dl></div>'

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ultrasam.evaluation.coco import CATEGORY, IOU_TYPES
@@ -44,6 +44,11 @@ def write_predictions(folder: str | Path, records: Sequence[ObjectRecord]) -> li
                 "annotation_id": record.annotation_id,
             }
         )
+    return write_coco_results(folder, rows)
+
+
+def write_coco_results(folder: str | Path, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> list[Path]:
+    """Write `predictions.<dataset>.json` of the rows of each data set; returns the paths."""
     paths = []
     for slug, listed in rows.items():
         path = Path(folder) / (f"predictions.{slug}.json" if slug else "predictions.json")

@@ -14,9 +14,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as rle_tools
 
 from ultrasam.errors import ConfigError, DataError
-from ultrasam.evaluation.coco import IOU_THRESHOLDS, IOU_TYPES
+from ultrasam.evaluation.coco import IOU_TYPES
 from ultrasam.evaluation.intervals import LEVEL, group_numbers, resample_weights
-from ultrasam.evaluation.precision_interval import Matches, Values, average_precisions, ranked_matches
+from ultrasam.evaluation.precision_interval import Matches, Values, average_precisions, greedy, ranked_matches
 
 _LOG = logging.getLogger(__name__)
 _AREAS = (("mAP", "all"), ("mAP_s", "small"), ("mAP_m", "medium"), ("mAP_l", "large"))
@@ -277,20 +277,6 @@ def overlaps(found: Sequence[FoundObject], truth: Sequence[FoundObject], iou_typ
     parts = [np.array([item.box for item in part], np.float64) for part in (found, truth)]
     boxes = [np.concatenate([part[:, :2], part[:, 2:] - part[:, :2]], axis=1) for part in parts]
     return np.asarray(rle_tools.iou(*boxes, crowd))
-
-
-def greedy(overlap: Values) -> npt.NDArray[np.bool_]:
-    """Return which ranked predictions find a free object, per threshold: (D, T) to (thresholds, D)."""
-    hits = np.zeros((len(IOU_THRESHOLDS), len(overlap)), bool)
-    for row, threshold in enumerate(IOU_THRESHOLDS):
-        free = np.ones(overlap.shape[1], bool)
-        for number, ious in enumerate(overlap):
-            usable = np.flatnonzero(free & (ious >= min(threshold, 1 - 1e-10)))
-            if len(usable):
-                # Of equal overlaps COCO takes the last.
-                best = usable[len(usable) - 1 - int(ious[usable][::-1].argmax())]
-                free[best], hits[row, number] = False, True
-    return hits
 
 
 def class_precisions(matches: Matches, weights: Values) -> Values:

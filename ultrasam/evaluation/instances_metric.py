@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.registry import METRICS
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.evaluator import BaseMetric
 
-from ultrasam.errors import ConfigError, DataError, UltraSamError
+from ultrasam.errors import ConfigError, DataError
 from ultrasam.evaluation.coco import IOU_TYPES
+from ultrasam.evaluation.files import write_coco_results
+from ultrasam.evaluation.gathering import GatheringMetric
 from ultrasam.evaluation.instances import (
     FoundObject,
     ImageRecord,
@@ -22,7 +21,6 @@ from ultrasam.evaluation.instances import (
     unique_records,
 )
 from ultrasam.geometry.rle import encode_mask, measure_rles
-from ultrasam.io.files import write_atomic
 
 
 def record_of(sample: dict[str, Any]) -> ImageRecord:
@@ -61,7 +59,7 @@ def _objects(rles: Sequence[Any], labels: Any, scores: Sequence[float], path: st
 
 
 @METRICS.register_module()
-class InstanceMetric(BaseMetric):
+class InstanceMetric(GatheringMetric):
     """COCO's average precision of masks and boxes, mean over classes and of each class.
 
     The truth is read from the data samples, so the metric cannot be pointed at another file than the one that is
@@ -110,32 +108,6 @@ class InstanceMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep what is needed of predicted data samples."""
         self.results.extend(record_of(sample) for sample in data_samples)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Compute the scores of everything that was processed, on all processes together.
-
-        Args:
-            size: number of images; not used, repeated images are told by their identity.
-
-        Returns:
-            Name -> value, the same on every process.
-
-        Raises:
-            DataError: there are no objects; raised on every process, so that none is left waiting.
-        """
-        gathered = all_gather_object(self.results)
-        self.results = []
-        answer: list[Any] = [None]
-        if is_main_process():
-            try:
-                scores = self.compute_metrics([record for part in gathered for record in part])
-                answer = [{f"{self.prefix}/{name}": value for name, value in scores.items()}]
-            except UltraSamError as error:
-                answer = [error]
-        broadcast_object_list(answer)
-        if isinstance(answer[0], UltraSamError):
-            raise answer[0]
-        return answer[0]
 
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes.
@@ -187,9 +159,4 @@ class InstanceMetric(BaseMetric):
                         "segmentation": item.rle,
                     }
                 )
-        paths = []
-        for slug, listed in rows.items():
-            path = Path(folder) / (f"predictions.{slug}.json" if slug else "predictions.json")
-            write_atomic(path, (json.dumps(listed, separators=(",", ":")) + "\n").encode())
-            paths.append(path)
-        return paths
+        return write_coco_results(folder, rows)

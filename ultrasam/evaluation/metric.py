@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import METRICS
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ultrasam.errors import ConfigError, DataError, UltraSamError
+from ultrasam.errors import ConfigError, DataError
 from ultrasam.evaluation.breakdown import breakdown
 from ultrasam.evaluation.coco import IOU_TYPES
+from ultrasam.evaluation.gathering import GatheringMetric
 from ultrasam.evaluation.measures import Tolerances, measure_all
 from ultrasam.evaluation.orders import compare_orders, in_other_order, order_folder, other_metrics, other_order
 from ultrasam.evaluation.records import ObjectRecord, records_of, unique
@@ -24,7 +23,7 @@ from ultrasam.evaluation.summary import summarise_by_dataset
 
 
 @METRICS.register_module()
-class PromptedMaskMetric(BaseMetric):
+class PromptedMaskMetric(GatheringMetric):
     """Average precision, Dice, IoU and success of one predicted mask for every prompted object.
 
     The truth is read from the data samples themselves, so the metric cannot be pointed at another file than
@@ -79,35 +78,6 @@ class PromptedMaskMetric(BaseMetric):
         """Keep what is needed of predicted data samples (see `ultrasam.evaluation.records.records_of`)."""
         for sample in data_samples:
             self.results.extend(records_of(sample))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Compute the scores of everything that was processed, on all processes together.
-
-        MMEngine cuts the gathered results to the first `size`, which only drops repeated samples when each
-        process has seen every n-th image, one result an image; objects are told apart by identity instead.
-
-        Args:
-            size: Number of images; not used.
-
-        Returns:
-            Name -> value, the same on every process.
-
-        Raises:
-            DataError: There are no objects; raised on every process, so that none is left waiting.
-        """
-        gathered = all_gather_object(self.results)
-        self.results = []
-        answer: list[Any] = [None]
-        if is_main_process():
-            try:
-                scores = self.compute_metrics([record for part in gathered for record in part])
-                answer = [{f"{self.prefix}/{name}": value for name, value in scores.items()}]
-            except UltraSamError as error:
-                answer = [error]
-        broadcast_object_list(answer)
-        if isinstance(answer[0], UltraSamError):
-            raise answer[0]
-        return answer[0]
 
     def compute_metrics(self, results: list[ObjectRecord]) -> dict[str, float]:
         """Compute the scores of these records, repeated ones included, and write the files asked for."""

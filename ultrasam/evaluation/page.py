@@ -226,9 +226,4 @@ def _origin(found: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
         **found["rules"],
         **{key: value for key, value in provenance.items() if key not in ("metrics", "breakdown")},
     }
-    items = "".join(
-        f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>"
-        f"{escape(html.shown(value))}</dd>"
-        for key, value in shown.items()
-    )
-    return f'<div class="card"><dl>{items}</dl></div>'
+    return html.origin_list(shown)

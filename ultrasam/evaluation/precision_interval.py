@@ -61,7 +61,7 @@ def hits_of(records: Sequence[ObjectRecord], iou_type: str = "segm") -> list[Fla
         ranked = sorted((n for n in members if records[n].mask is not None), key=lambda n: -records[n].score)
         if ranked:
             overlap = _overlaps([records[n] for n in ranked], [records[n] for n in members], iou_type)
-            for number, found in zip(ranked, _match(overlap).T, strict=True):
+            for number, found in zip(ranked, greedy(overlap).T, strict=True):
                 hits[number] = found
     return hits
 
@@ -148,8 +148,8 @@ def _overlaps(found: list[ObjectRecord], truth: list[ObjectRecord], iou_type: st
     return np.asarray(rle_tools.iou(np.array(boxes[0], float), np.array(boxes[1], float), [0] * len(truth)))
 
 
-def _match(overlap: Values) -> Flags:
-    """Return which of the ranked predictions of an image find a free object, per threshold: (thresholds, D)."""
+def greedy(overlap: Values) -> Flags:
+    """Return which ranked predictions find a free object, per threshold: IoU (D, T) to (thresholds, D)."""
     hits = np.zeros((len(IOU_THRESHOLDS), len(overlap)), bool)
     for row, threshold in enumerate(IOU_THRESHOLDS):
         free = np.ones(overlap.shape[1], bool)

@@ -15,8 +15,7 @@ from mmdet.registry import METRICS
 
 from ultrasam.errors import ConfigError, DataError
 from ultrasam.evaluation.classification_files import plain
-from ultrasam.evaluation.classification_metric import GatheringMetric, with_ends
-from ultrasam.evaluation.classification_page import origin_list
+from ultrasam.evaluation.classification_metric import WritingMetric, with_ends
 from ultrasam.evaluation.intervals import RESAMPLES
 from ultrasam.evaluation.regression import SCORES, Regressed, ValueRecord, arrays, breakdown, record_of, unique
 from ultrasam.io.files import write_atomic
@@ -31,7 +30,7 @@ TITLES = {
 
 
 @METRICS.register_module()
-class RegressionMetric(GatheringMetric):
+class RegressionMetric(WritingMetric):
     """Mean absolute and root mean squared error, R2 and limits of agreement, with intervals clustered by patient.
 
     Logged are ``regression/mae`` and so on, in the unit of the data, with ``_low`` and ``_high``, the ends of the
@@ -164,7 +163,7 @@ def regression_page(found: Regressed, about: Mapping[str, Any], title: str) -> s
         "<h2>Agreement</h2>",
         f'<div class="charts">{bland_altman(truth, predicted, agreement_lines(found), unit)}{scatter}</div>',
         "<h2>Rules and origin</h2>",
-        origin_list({**parts["rules"], **about}),
+        html.origin_list({**parts["rules"], **about}),
     ))  # fmt: skip
     return html.page(title, escape(f"values in {unit}" if unit else "values without a unit"), body)
 

@@ -96,7 +96,7 @@ def robustness_page(
         f"<p>{escape(PROTOCOL)}</p>",
         f"<p>{escape(cost_sentence(cost))}</p>",
         "<h2>Origin</h2>",
-        _origin(provenance),
+        html.origin_list({key: value for key, value in provenance.items() if key not in ("curves", "cost")}),
     ))  # fmt: skip
     checkpoint = provenance.get("checkpoint") or {}
     name = str(checkpoint.get("path", "")).replace("\\", "/").rsplit("/", 1)[-1]
@@ -138,14 +138,3 @@ def _mean_cells(point: Point) -> tuple[str, str, str]:
 
 def _value(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _origin(provenance: Mapping[str, Any]) -> str:
-    """Return the provenance as a list."""
-    items = "".join(
-        f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>"
-        f"{escape(html.shown(value))}</dd>"
-        for key, value in provenance.items()
-        if key not in ("curves", "cost")
-    )
-    return f'<div class="card"><dl>{items}</dl></div>'

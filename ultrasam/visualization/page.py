@@ -32,6 +32,14 @@ def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def origin_list(items: Mapping[str, Any]) -> str:
+    """Return rules and provenance as a list, values as ``shown`` gives them."""
+    rows = "".join(
+        f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(shown(value))}</dd>" for key, value in items.items()
+    )
+    return f'<div class="card"><dl>{rows}</dl></div>'
+
+
 def page(title: str, intro: str, body: str) -> str:
     """Return a whole page; ``intro`` and ``body`` are HTML, ``title`` is text."""
     return (
