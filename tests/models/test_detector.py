@@ -16,6 +16,7 @@ from ultrasam.datasets.transforms import FitSquare
 from ultrasam.errors import ConfigError
 from ultrasam.modeling.prompt_encoder import Prompts
 from ultrasam.models.detector import best_logits
+from ultrasam.models.joined_prompts import join_prompts
 from ultrasam.models.postprocess import box_of_masks, masks_at_original_size
 
 REFINED = {"loss_focal", "loss_dice", "loss_iou", "loss_focal.0", "loss_dice.0", "loss_iou.0"}
@@ -122,7 +123,7 @@ def test_images_and_objects_do_not_influence_each_other(detector):
     batch = detector.data_preprocessor(batch_of(5))
     with torch.no_grad():
         embeddings = detector.extract_feat(batch["inputs"])
-        prompts = detector.prompts_of(batch["data_samples"], torch.device("cpu"))
+        prompts = join_prompts(batch["data_samples"], torch.device("cpu"))
         whole = detector.run_passes(embeddings, prompts)
         assert len(set(whole[-1][1][:, 0].tolist())) == 5
         for row in range(5):
@@ -139,7 +140,7 @@ def test_tokens_of_a_batch_keep_their_images(detector):
     prompts = samples[2].prompt_instances
     prompts.coords = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
     prompts.labels = torch.tensor([[1, 0, -1]])
-    joined = detector.prompts_of(samples, torch.device("cpu"))
+    joined = join_prompts(samples, torch.device("cpu"))
     assert joined.image_index.tolist() == [0, 0, 2]
     assert joined.labels.tolist() == [[1, -1, -2], [1, -1, -2], [1, 0, -1]]
     torch.testing.assert_close(joined.coords[:2, :2], samples[0].prompt_instances.coords)
@@ -177,7 +178,7 @@ def test_second_pass_gets_the_best_mask_of_the_first(mask_prompt):
     batch = detector.data_preprocessor(batch_of(3))
     with torch.no_grad():
         embeddings = detector.extract_feat(batch["inputs"])
-        prompts = detector.prompts_of(batch["data_samples"], torch.device("cpu"))
+        prompts = join_prompts(batch["data_samples"], torch.device("cpu"))
         (logits, iou), (second, _) = detector.run_passes(embeddings, prompts)
         best = torch.stack([logits[row, int(iou[row].argmax())] for row in range(3)])
         masks = best[:, None] if mask_prompt else None
@@ -191,7 +192,7 @@ def vars_of(prompts):
 
 def test_a_click_becomes_the_box_of_its_mask(detector, monkeypatch):
     samples = [packed(number, 2, kind)["data_samples"] for number, kind in enumerate(("point", "box", "point"))]
-    prompts = detector.prompts_of(samples, torch.device("cpu"))
+    prompts = join_prompts(samples, torch.device("cpu"))
     logits = torch.full((6, LOW, LOW), -1.0)
     for row in range(5):
         logits[row, 3 + row : 9 + 2 * row, 5 : 12 + row] = 1

@@ -7,6 +7,7 @@ from mini_batches import LOW, batch_of, small_detector
 from torchvision.ops import sigmoid_focal_loss
 
 from ultrasam.modeling.losses import LossWeights, dice_loss, focal_loss, pass_losses, true_iou
+from ultrasam.models.joined_prompts import join_prompts
 
 
 def mmdet_dice(logits, targets):
@@ -46,7 +47,7 @@ def test_detector_losses_against_other_implementations(form, which):
     batch = detector.data_preprocessor(batch_of(3, 0, 2))
     with torch.no_grad():
         found = detector(**batch, mode="loss")
-        prompts = detector.prompts_of(batch["data_samples"], torch.device("cpu"))
+        prompts = join_prompts(batch["data_samples"], torch.device("cpu"))
         outcomes = detector.run_passes(detector.extract_feat(batch["inputs"]), prompts)
     targets = torch.cat([sample.gt_instances.targets for sample in batch["data_samples"]])
     assert targets.flatten(1).any(1).all()

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 
 from ultrasam.engine.setup import register_all
 from ultrasam.geometry.transform import SquareTransform
+from ultrasam.models.joined_prompts import join_prompts
 
 pytestmark = pytest.mark.shared
 
@@ -99,7 +100,7 @@ def test_passes_scores_boxes_and_areas(detector, golden, images, embeddings, pro
     monkeypatch.setattr(detector, "passes", ("single", "multi") if mode == "refine" else ("multi",))
     monkeypatch.setattr(detector, "extract_feat", lambda inputs: embeddings[number])
     with torch.no_grad():
-        prompts = detector.prompts_of([sample], torch.device("cpu"))
+        prompts = join_prompts([sample], torch.device("cpu"))
         outcomes = detector.run_passes(embeddings[number], prompts, [sample])
     for index, (logits, iou) in enumerate(outcomes):
         expected = torch.from_numpy(golden[f"{key}/pass{index}_mask_logits_stride4"])

@@ -82,23 +82,8 @@ class PromptedUltraSam(UltraSam):
         embedding = session.embedding
         assert isinstance(embedding, TwoEmbeddings)
         bare = [Prompt(prompt.points, prompt.labels, prompt.box) for prompt in prompts]
-        scores = self._scores(embedding, session.square_prompts(bare))
+        scores = self.classifier.scores_of(embedding.vision, embedding.about, session.square_prompts(bare))
         return [ClassAnswer(self.classes, row) for row in scores.float().softmax(dim=1).cpu().numpy()]
-
-    def _scores(self, embedding: TwoEmbeddings, prompts: Any) -> Tensor:
-        """Return scores before softmax (N, K), as ``PromptedClassifier.scores`` does of images."""
-        model = self.classifier
-        if model.head_start == "mask_decoder":
-            model.head.transformer.set_mlp_residual(model.sam.mlp_residual)
-        vision, about = embedding.vision, embedding.about
-        objects = model.objects(vision, prompts)
-        if model.global_form == "shared" or about is None:
-            cells = vision
-        else:
-            cells = about if vision is None else vision + about
-        vector = None if about is None else about.mean(dim=(2, 3))
-        scores: Tensor = model.head(objects, cells, model.sam.prompt_encoder.dense_position_code(), vector)
-        return scores
 
 
 def passes_of(sam: Sam) -> tuple[str, ...]:

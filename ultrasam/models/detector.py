@@ -21,6 +21,7 @@ from ultrasam.modeling.losses import LossWeights, pass_losses
 from ultrasam.modeling.prompt_encoder import CORNER_A, CORNER_B, PADDING, Prompts
 from ultrasam.modeling.sam import Sam
 from ultrasam.models.embedding_cache import EmbeddingCache
+from ultrasam.models.joined_prompts import join_prompts
 from ultrasam.models.parallel import mean_over_processes
 from ultrasam.models.postprocess import MASK_ORDERS, box_of_masks, masks_at_original_size, other_mask_order
 from ultrasam.models.sample_checks import check_targets, check_transforms
@@ -253,25 +254,6 @@ class UltraSamDetector(BaseDetector):
                 self.cache.put(image, found)
         return found.to(image.device, torch.float32)[None]
 
-    def prompts_of(self, samples: Sequence[Any], device: torch.device) -> Prompts:
-        """Join the samples' prompt tokens into one flat list."""
-        instances = [sample.prompt_instances for sample in samples]
-        counts = torch.tensor([len(instance) for instance in instances])
-        width = max((instance.labels.shape[1] for instance in instances if len(instance)), default=0)
-        total = int(counts.sum())
-        coords = torch.zeros(total, width, 2)
-        labels = torch.full((total, width), PADDING, dtype=torch.long)
-        row = 0
-        for instance in instances:
-            count = len(instance)
-            if count:
-                tokens = instance.labels.shape[1]
-                coords[row : row + count, :tokens] = instance.coords.cpu()
-                labels[row : row + count, :tokens] = instance.labels.cpu()
-            row += count
-        index = torch.arange(len(samples)).repeat_interleave(counts)
-        return Prompts(coords.to(device), labels.to(device), index.to(device))
-
     def run_passes(
         self, embeddings: Tensor, prompts: Prompts, samples: Sequence[Any] | None = None
     ) -> list[tuple[Tensor, Tensor]]:
@@ -329,7 +311,7 @@ class UltraSamDetector(BaseDetector):
         check_transforms(batch_data_samples, self.sam.preprocessing)
         check_targets(batch_data_samples, self.sam.low_res_size)
         embeddings = self.extract_feat(batch_inputs)
-        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        prompts = join_prompts(batch_data_samples, embeddings.device)
         targets = torch.cat([sample.gt_instances.targets for sample in batch_data_samples]).to(embeddings.device)
         normalizer = mean_over_processes(len(prompts), embeddings.device).clamp(min=1e-8)
         losses: dict[str, Tensor] = {}
@@ -359,7 +341,7 @@ class UltraSamDetector(BaseDetector):
         """
         check_transforms(batch_data_samples, self.sam.preprocessing)
         embeddings = self.extract_feat(batch_inputs)
-        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        prompts = join_prompts(batch_data_samples, embeddings.device)
         chosen, scores = self.answers(embeddings, prompts, batch_data_samples)
         for image, sample in enumerate(batch_data_samples):
             rows = prompts.image_index == image
@@ -382,7 +364,7 @@ class UltraSamDetector(BaseDetector):
         if batch_data_samples is None:
             return embeddings
         check_transforms(batch_data_samples, self.sam.preprocessing)
-        prompts = self.prompts_of(batch_data_samples, embeddings.device)
+        prompts = join_prompts(batch_data_samples, embeddings.device)
         return self.run_passes(embeddings, prompts, batch_data_samples)[-1]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ultrasam.checkpoints import load_checkpoint, resolve_weights
 from ultrasam.errors import ConfigError
 from ultrasam.modeling.build import build_sam
-from ultrasam.modeling.prompt_encoder import PADDING, Prompts
+from ultrasam.modeling.prompt_encoder import Prompts
 from ultrasam.modeling.prompted_classifier import ObjectTokens, PromptedClassifierHead, object_tokens
 from ultrasam.modeling.sam import Sam
 from ultrasam.modeling.transformer import TwoWayTransformer
@@ -22,6 +22,7 @@ from ultrasam.models.class_weights import ClassLoss, check_classes
 from ultrasam.models.classifier import add_class_predictions, named_classes
 from ultrasam.models.classifier_stages import StagedEncoder
 from ultrasam.models.detector import check_choices
+from ultrasam.models.joined_prompts import join_prompts
 from ultrasam.models.sample_checks import check_transforms
 
 GLOBAL = ("own", "shared", "none")
@@ -208,10 +209,13 @@ class PromptedClassifier(BaseModel):
 
     def scores(self, images: Sequence[Tensor], prompts: Prompts) -> Tensor:
         """Return scores before softmax (N, K) of N objects in resized images, (3, h, w) uint8 RGB each."""
+        return self.scores_of(*self.encode(images), prompts)
+
+    def scores_of(self, vision: Tensor | None, about: Tensor | None, prompts: Prompts) -> Tensor:
+        """Return scores before softmax (N, K) of N objects in images that ``encode`` encoded."""
         if self.head_start == "mask_decoder":
             # The form of the residual belongs to the weights; it is set on sam alone when they are loaded.
             self.head.transformer.set_mlp_residual(self.sam.mlp_residual)
-        vision, about = self.encode(images)
         objects = self.objects(vision, prompts)
         if self.global_form == "shared" or about is None:
             cells = vision
@@ -262,23 +266,6 @@ class PromptedClassifier(BaseModel):
 def mlp_width(sam: Sam) -> int:
     """Return the hidden width of the mask decoder's MLPs."""
     return int(sam.mask_decoder.transformer.layers[0].mlp.lin1.out_features)  # type: ignore[union-attr,arg-type]
-
-
-def join_prompts(samples: Sequence[Any], device: torch.device) -> Prompts:
-    """Join the samples' prompt tokens into one flat list, with padding where they differ in number."""
-    instances = [sample.prompt_instances for sample in samples]
-    counts = torch.tensor([len(instance) for instance in instances])
-    width = max((instance.labels.shape[1] for instance in instances if len(instance)), default=0)
-    coords = torch.zeros(int(counts.sum()), width, 2)
-    labels = torch.full((int(counts.sum()), width), PADDING, dtype=torch.long)
-    row = 0
-    for instance in instances:
-        if len(instance):
-            coords[row : row + len(instance), : instance.labels.shape[1]] = instance.coords.cpu()
-            labels[row : row + len(instance), : instance.labels.shape[1]] = instance.labels.cpu()
-        row += len(instance)
-    index = torch.arange(len(samples)).repeat_interleave(counts)
-    return Prompts(coords.to(device), labels.to(device), index.to(device))
 
 
 def check_parts(
