@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.collection.sides import Joined, Picture, rank
+from ultrasam.datasets.coco_applications import FAMILIES
 
-# Beginnings of words in the application or the organ of a set.
-FAMILIES = {
-    "breast": ("breast",),
-    "ovarian": ("ovar",),
-    "gastrointestinal": ("gist", "gastrointestinal"),
-}
 PERCENTAGES = (0, 10, 30, 50, 100)
 
 

@@ -21,6 +21,7 @@ from ultrasam.datasets.classes_sources import (
     ordered_classes,
 )
 from ultrasam.datasets.classes_table import check_part, part_of
+from ultrasam.datasets.selection import select
 from ultrasam.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -146,13 +147,7 @@ def chosen(images: Sequence[Any], indices: int | Sequence[int] | None, where: st
         ConfigError: a number beyond the images.
         DataError: nothing is left.
     """
-    if isinstance(indices, int):
-        images = images[:indices]
-    elif indices is not None:
-        wrong = [index for index in indices if not 0 <= index < len(images)]
-        if wrong:
-            raise ConfigError(f"indices names image {wrong[0]}, but {where} has {len(images)} images")
-        images = [images[index] for index in indices]
+    images = select(images, indices, where)
     if not images:
         raise DataError(f"{where} has no images to use; check the file, its part and the indices")
-    return list(images)
+    return images

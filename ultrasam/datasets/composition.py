@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ultrasam.datasets.coco_applications import FAMILIES
 from ultrasam.datasets.coco_types import CocoImage
+from ultrasam.datasets.nesting import leaves, source_name
 from ultrasam.errors import ConfigError, DataError
 
 MANIFEST = "manifest.json"
-# Words for which the field has others; `data_prep` forms the paper's families in the same way.
-SYNONYMS = {
-    "breast": ("breast",),
-    "ovarian": ("ovar",),
-    "gastrointestinal": ("gist", "gastrointestinal"),
-}
 
 
 @dataclass
@@ -53,7 +49,7 @@ def is_named(image: CocoImage, words: Sequence[str]) -> bool:
     application = re.findall(r"[a-z0-9]+", str(image.extra.get("application") or "").lower())
     for word in words:
         word = word.lower()
-        stems = SYNONYMS.get(word, (word,))
+        stems = FAMILIES.get(word, (word,))
         if word == image.dataset.lower() or any(part.startswith(stems) for part in application):
             return True
     return False
@@ -129,14 +125,13 @@ def composition_of(dataset: Any) -> dict[str, Any]:
     """
     sets: dict[str, dict[str, Any]] = {}
     exclusions: list[dict[str, Any]] = []
-    for leaf in _leaves(dataset):
+    for leaf in leaves(dataset):
         if hasattr(leaf, "images"):
             for image in leaf.images:
                 application = str(image.extra.get("application") or "")
                 _count(sets, image.dataset, application, 1, len(image.objects))
         else:
-            name = str(getattr(leaf, "metainfo", {}).get("source") or type(leaf).__name__)
-            _count(sets, name, "", len(leaf), 0)
+            _count(sets, source_name(leaf), "", len(leaf), 0)
         excluded = getattr(leaf, "excluded", None)
         if excluded is not None and excluded.to_dict() not in exclusions:
             exclusions.append(excluded.to_dict())
@@ -158,11 +153,3 @@ def _count(sets: dict[str, dict[str, Any]], name: str, application: str, images:
     entry = sets.setdefault(name, {"application": application, "images": 0, "masks": 0})
     entry["images"] += images
     entry["masks"] += masks
-
-
-def _leaves(dataset: Any) -> list[Any]:
-    """Return the datasets below wrappers and concatenations."""
-    if hasattr(dataset, "datasets"):
-        return [leaf for part in dataset.datasets for leaf in _leaves(part)]
-    inner = dataset.__dict__.get("dataset")
-    return [dataset] if inner is None else _leaves(inner)

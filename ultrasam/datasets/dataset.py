@@ -17,6 +17,7 @@ from ultrasam.datasets.composition import Exclusion, check_words, joined_groups
 from ultrasam.datasets.composition import exclude as drop
 from ultrasam.datasets.packed import PackedList
 from ultrasam.datasets.prompts import PROMPT_MODES
+from ultrasam.datasets.selection import select
 from ultrasam.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -79,13 +80,7 @@ class PromptedCocoDataset(Dataset[Any]):
         if empty == "skip" and not test_mode and without:
             images = [image for image in images if image.objects]
             logger.warning("%s: left out %d images without objects", self.ann_file, without)
-        if isinstance(indices, int):
-            images = images[:indices]
-        elif indices is not None:
-            wrong = [index for index in indices if not 0 <= index < len(images)]
-            if wrong:
-                raise ConfigError(f"indices names image {wrong[0]}, but {self.ann_file} has {len(images)} images")
-            images = [images[index] for index in indices]
+        images = select(images, indices, self.ann_file)
         if not images:
             raise DataError(f"{self.ann_file} has no images to use ({without} without objects); check the file")
         # Shared with the loader's workers for good, and a fraction of the objects' size.

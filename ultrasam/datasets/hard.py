@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import DATA_SAMPLERS
 from numpy.typing import NDArray
 
+from ultrasam.datasets.nesting import leaves
 from ultrasam.engine.sampling import ResumableInfiniteSampler
 from ultrasam.errors import CheckpointError, ConfigError, DataError
 from ultrasam.evaluation.results import read_per_object
@@ -86,19 +87,15 @@ class HardObjectSampler(ResumableInfiniteSampler):
 
 
 def image_records(dataset: Any) -> Iterator[Any]:
-    """Yield the image records of a dataset, below the seeding view and concatenations, in the order of the indices.
+    """Yield the image records of a dataset, each once, in the order of the indices.
 
     Raises:
         ConfigError: a part has none.
     """
-    inner = dataset.__dict__.get("dataset", dataset)
-    if hasattr(inner, "datasets"):
-        for part in inner.datasets:
-            yield from image_records(part)
-    elif hasattr(inner, "images"):
-        yield from inner.images
-    else:
-        raise ConfigError(f"HardObjectSampler needs PromptedCocoDataset, found {type(inner).__name__}")
+    for leaf in leaves(dataset):
+        if not hasattr(leaf, "images"):
+            raise ConfigError(f"HardObjectSampler needs PromptedCocoDataset, found {type(leaf).__name__}")
+        yield from leaf.images
 
 
 def image_hardness(images: Sequence[Any], results: Path, score: str) -> NDArray[np.float64]:

@@ -7,12 +7,11 @@ written to the work folder.
 from __future__ import annotations
 
 import copy
-import resource
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ultrasam.datasets.composition import composition_of
+from ultrasam.datasets.nesting import leaves
+from ultrasam.engine.benchmark_memory import peak_resident_bytes
 from ultrasam.engine.build import build_runner
 from ultrasam.engine.distributed import gather_to_all, process_count, process_rank
 from ultrasam.engine.runner import UltraSamRunner
@@ -77,14 +78,7 @@ def dry_run(cfg: Config, steps: int = STEPS) -> None:
     trial = _trial(cfg, steps)
     try:
         runner = build_runner(trial)
-        checked = 0
-        for name in ("train_dataloader", "val_dataloader"):
-            loader = getattr(runner, f"_{name}", None) if name.startswith("val") else runner.train_dataloader
-            dataset = getattr(loader, "dataset", None)
-            if dataset is None and cfg.get(name):
-                dataset = UltraSamRunner.build_dataloader(copy.deepcopy(cfg[name]), seed=0).dataset
-            if dataset is not None and process_rank() == 0:
-                checked += check_images(dataset)
+        checked = _check_data(cfg, runner) if process_rank() == 0 else 0
         runner.train()
         hook = next(one for one in runner.hooks if isinstance(one, StepTimesHook))
         lines = report(cfg, runner, hook, checked)
@@ -92,6 +86,15 @@ def dry_run(cfg: Config, steps: int = STEPS) -> None:
             print("\n".join(lines), flush=True)
     finally:
         shutil.rmtree(trial.work_dir, ignore_errors=True)
+
+
+def _check_data(cfg: Config, runner: UltraSamRunner) -> int:
+    """Open the images of training and validation; return how many there are."""
+    checked = check_images(runner.train_dataloader.dataset)
+    if cfg.get("val_dataloader"):
+        loader = UltraSamRunner.build_dataloader(copy.deepcopy(cfg.val_dataloader), seed=0)
+        checked += check_images(loader.dataset)
+    return checked
 
 
 def _trial(cfg: Config, steps: int) -> Config:
@@ -110,17 +113,6 @@ def _trial(cfg: Config, steps: int) -> Config:
     return trial
 
 
-def images_of(dataset: Any) -> Iterator[Any]:
-    """Yield the image records of a dataset, below wrappers and concatenations."""
-    if hasattr(dataset, "datasets"):
-        for part in dataset.datasets:
-            yield from images_of(part)
-    elif dataset.__dict__.get("dataset") is not None:
-        yield from images_of(dataset.dataset)
-    else:
-        yield from getattr(dataset, "images", ())
-
-
 def check_images(dataset: Any, workers: int = 8) -> int:
     """Open every image of a dataset and compare its size with the annotation file.
 
@@ -130,7 +122,7 @@ def check_images(dataset: Any, workers: int = 8) -> int:
     Raises:
         DataError: some are missing, damaged or of another size; the first ones are named.
     """
-    images = {str(image.path): image for image in images_of(dataset)}
+    images = {str(image.path): image for leaf in leaves(dataset) for image in getattr(leaf, "images", ())}
     with ThreadPoolExecutor(workers) as pool:
         problems = [problem for problem in pool.map(_problem, images.values()) if problem]
     if problems:
@@ -195,7 +187,7 @@ def peak_memory() -> int:
     """Return the most bytes that this process has held: on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()
 
 
 def hours(seconds: float) -> str:

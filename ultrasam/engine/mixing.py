@@ -7,9 +7,8 @@ never share a sample, and each source is passed through in permutations, whateve
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from mmengine.registry import DATA_SAMPLERS
 from numpy.typing import NDArray
 
+from ultrasam.datasets.nesting import indexed_leaves, source_name
 from ultrasam.engine.distributed import process_count, process_rank
 from ultrasam.engine.sampling import ResumableInfiniteSampler, SampleKey, SeededDataset
 from ultrasam.errors import ConfigError
@@ -109,7 +109,7 @@ def source_members(dataset: Any, by: str) -> dict[str, NDArray[np.int64]]:
                 "MixedSampler with by='source' needs a ConcatDataset of two sources or more as the training dataset, "
                 f"found {type(parts[0]).__name__}; give one, or sample by='dataset'"
             )
-        names = _unique([_source_name(part) for part in parts])
+        names = _unique([source_name(next(indexed_leaves(part))) for part in parts])
         return {
             name: np.arange(start, start + len(part))
             for name, part, start in zip(names, parts, starts, strict=True)
@@ -172,31 +172,20 @@ def _given(ratios: Sequence[float] | Mapping[str, float], names: Sequence[str]) 
 
 def _parts(dataset: Any) -> tuple[list[Any], list[int]]:
     """Return the parts of a concatenated dataset, or the dataset alone, and the index that each begins at."""
-    inner = _unwrapped(dataset)
+    inner = dataset.dataset if isinstance(dataset, SeededDataset) else dataset
     parts = list(inner.datasets) if hasattr(inner, "datasets") else [inner]
     starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
     return parts, [int(start) for start in starts]
 
 
-def _unwrapped(dataset: Any) -> Any:
-    """Return what is inside of the view that seeds samples."""
-    return dataset.dataset if isinstance(dataset, SeededDataset) else dataset
-
-
-def _images(part: Any) -> Iterable[Any]:
-    """Return the image records of a part, as often as it repeats them."""
-    times = getattr(part, "times", 1)
-    inner = part.dataset if hasattr(part, "times") else part
-    images = getattr(inner, "images", None)
-    if images is None:
-        raise ConfigError(f"{type(inner).__name__} does not say which data set its images are of; sample by='source'")
-    return itertools.chain.from_iterable(itertools.repeat(images, times))
-
-
-def _source_name(part: Any) -> str:
-    inner = part.dataset if hasattr(part, "times") else part
-    name = inner.metainfo.get("source") if hasattr(inner, "metainfo") else None
-    return str(name or type(inner).__name__)
+def _images(part: Any) -> Iterator[Any]:
+    """Yield the image records of a part, as often as it repeats them."""
+    for leaf in indexed_leaves(part):
+        if not hasattr(leaf, "images"):
+            raise ConfigError(
+                f"{type(leaf).__name__} does not say which data set its images are of; sample by='source'"
+            )
+        yield from leaf.images
 
 
 def _unique(names: Sequence[str]) -> list[str]:
