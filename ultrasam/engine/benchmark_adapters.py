@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from ultrasam.adapters.options import ADAPTERS
-from ultrasam.engine.benchmark_memory import peak_resident_bytes
+from ultrasam.engine.benchmark_memory import new_process_peak, peak_of_steps, settings_of
 from ultrasam.engine.benchmark_steps import build_optimizer, synthetic_batch
 from ultrasam.engine.benchmark_timing import Row, Settings, rows_of, time_alternating
-from ultrasam.errors import UltraSamError
 
 if TYPE_CHECKING:
     from ultrasam.models.detector import UltraSamDetector
 
 # SAMUS works at another size, so its step compares with nothing here.
 METHODS = ("full", "decoder", "lora", "med_sa")
-# The optimizer's state exists from the end of the first step on, so the second is the larger.
-_STEPS = 2
 
 
 def build_adapted(settings: Settings, method: str) -> UltraSamDetector:
@@ -71,23 +66,10 @@ def measure_adapters(settings: Settings) -> list[Row]:
     return rows
 
 
-def run_steps(settings: Settings, method: str) -> int:
-    """Run training steps in this process and return its peak memory in bytes."""
-    detector = build_adapted(settings, method)
-    optimizer = build_optimizer(detector, settings)
-    batch = synthetic_batch(settings, settings.images, settings.objects[0], "train")
-    for _ in range(_STEPS):
-        detector.train_step(batch, optimizer)
-    if torch.device(settings.device).type == "cuda":
-        return torch.cuda.max_memory_allocated(settings.device)
-    return peak_resident_bytes()
-
-
 def main(arguments: list[str]) -> None:
     """Run the steps of the settings (JSON) and the method given, and print the peak as the last line."""
-    values = json.loads(arguments[0])
-    settings = Settings(**{**values, "objects": tuple(values["objects"])})
-    sys.stdout.write(f"{run_steps(settings, arguments[1])}\n")
+    settings = settings_of(arguments[0])
+    sys.stdout.write(f"{peak_of_steps(build_adapted(settings, arguments[1]), settings)}\n")
 
 
 def _case(settings: Settings, method: str) -> str:
@@ -95,15 +77,8 @@ def _case(settings: Settings, method: str) -> str:
 
 
 def _peak_in_new_process(settings: Settings, method: str) -> int:
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(settings)), method]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UltraSamError(
-            f"the training step of {method} ended with exit status {finished.returncode} ({reason}); "
-            "use fewer --images, fewer --objects or a smaller --image-size"
-        )
-    return int(finished.stdout.strip().splitlines()[-1])
+    advice = "use fewer --images, fewer --objects or a smaller --image-size"
+    return new_process_peak(__name__, settings, method, advice, method)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,6 +20,9 @@ from ultrasam.engine.benchmark_steps import (
 )
 from ultrasam.engine.benchmark_timing import Row, Settings
 from ultrasam.errors import UltraSamError
+
+if TYPE_CHECKING:
+    from ultrasam.models.detector import UltraSamDetector
 
 # The optimizer's state exists from the end of the first step on, so the second is the larger.
 _STEPS = 2
@@ -57,9 +61,8 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def run_steps(settings: Settings) -> int:
-    """Run training steps in this process and return its peak memory in bytes."""
-    detector = build_detector(settings).train()
+def peak_of_steps(detector: UltraSamDetector, settings: Settings) -> int:
+    """Run training steps of a detector in this process and return its peak memory in bytes."""
     optimizer = build_optimizer(detector, settings)
     batch = synthetic_batch(settings, settings.images, settings.objects[0], "train")
     for _ in range(_STEPS):
@@ -69,24 +72,45 @@ def run_steps(settings: Settings) -> int:
     return peak_resident_bytes()
 
 
+def settings_of(text: str) -> Settings:
+    """Return the settings that ``new_process_peak`` wrote as JSON."""
+    values = json.loads(text)
+    return Settings(**{**values, "objects": tuple(values["objects"])})
+
+
 def main(arguments: list[str]) -> None:
     """Run the steps of the settings given as JSON and print the peak as the last line of the output."""
-    values = json.loads(arguments[0])
-    settings = Settings(**{**values, "objects": tuple(values["objects"])})
-    sys.stdout.write(f"{run_steps(settings)}\n")
+    settings = settings_of(arguments[0])
+    sys.stdout.write(f"{peak_of_steps(build_detector(settings).train(), settings)}\n")
 
 
-def _peak_in_new_process(settings: Settings) -> int:
-    """Return the peak memory in bytes of the settings' training step."""
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(settings))]
+def new_process_peak(module: str, settings: Settings, case: str, advice: str, *further: str) -> int:
+    """Run a module with settings in a process of its own and return the peak memory that it prints last, in bytes.
+
+    Args:
+        module: gets the settings as JSON, see ``settings_of``.
+        settings: of the step.
+        case: what the step is, for the message.
+        advice: what to do when it fails.
+        further: arguments of the module after the settings.
+
+    Raises:
+        UltraSamError: the process failed.
+    """
+    command = [sys.executable, "-m", module, json.dumps(asdict(settings)), *further]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
         raise UltraSamError(
-            f"the training step of {training_case(settings, settings.objects[0])} ended with exit status "
-            f"{finished.returncode} ({reason}); use fewer --objects or a smaller --image-size"
+            f"the training step of {case} ended with exit status {finished.returncode} ({reason}); {advice}"
         )
     return int(finished.stdout.strip().splitlines()[-1])
+
+
+def _peak_in_new_process(settings: Settings) -> int:
+    """Return the peak memory in bytes of the settings' training step."""
+    case = training_case(settings, settings.objects[0])
+    return new_process_peak(__name__, settings, case, "use fewer --objects or a smaller --image-size")
 
 
 if __name__ == "__main__":
