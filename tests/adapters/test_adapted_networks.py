@@ -8,8 +8,11 @@ from test_adapter_files import METHODS, SIDE, base, encode, trained
 from ultrasam.adapters.attach import attached
 from ultrasam.adapters.files import adapter_card, save_adapter
 from ultrasam.checkpoints import load_network, save_checkpoint
+from ultrasam.cli.predict import main as predict
+from ultrasam.downstream.checkpoint import recognise
 from ultrasam.errors import CheckpointError
 from ultrasam.inference import UltraSam
+from ultrasam.io.images import write_png
 
 
 def write_base(folder, seed=0):
@@ -62,3 +65,14 @@ def test_the_checkpoint_of_a_training_predicts(tmp_path, name):
     sam = trained(name)
     save_checkpoint(tmp_path / "whole.pth", sam.state_dict(), card_of(sam, "base.pth"))
     assert torch.allclose(encode(load_network(tmp_path / "whole.pth").sam), encode(sam), atol=2e-5)
+
+
+def test_the_commands_take_a_base_and_an_adapter(tmp_path):
+    sam = trained("lora")
+    save_adapter(tmp_path / "adapter.safetensors", sam, card_of(sam, "gone.pth"))
+    weights = f"{write_base(tmp_path)}+{tmp_path / 'adapter.safetensors'}"
+    write_png(tmp_path / "scan.png", np.random.default_rng(0).integers(0, 255, (50, 60, 3), dtype=np.uint8))
+    assert recognise(weights) is None, "no checkpoint of another task"
+    arguments = [str(tmp_path / "scan.png"), "--point", "30,20", "--weights", weights, "--out", str(tmp_path / "out")]
+    assert predict(arguments) == 0
+    assert (tmp_path / "out" / "scan_labels.png").is_file()

@@ -169,9 +169,14 @@ def apply_adapter(sam: Sam, path: str | Path, base_name: str = "the weights load
         CheckpointError: the file is none, or belongs to another base; the network is as before.
     """
     found = read_adapter(path)
+    put_on_base(sam, found, base_name)
+    return found.card
+
+
+def put_on_base(sam: Sam, found: AdapterFile, base_name: str) -> None:
+    """Put an adapter that was read onto a network that holds its base; see ``apply_adapter``."""
     require_base(found, sam.arch, sam.mlp_residual, tensor_digests(sam.state_dict()), base_name)
     put_on(sam, found)
-    return found.card
 
 
 def require_base(found: AdapterFile, arch: str, residual: str, digests: Mapping[str, str], base_name: str) -> None:

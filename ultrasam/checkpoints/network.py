@@ -12,15 +12,13 @@ import torch
 from ultrasam.checkpoints.formats import card_of
 from ultrasam.checkpoints.hashing import sha256_of
 from ultrasam.checkpoints.loading import PARTS, LoadReport, Weights, load_into, read_weights
-from ultrasam.checkpoints.reading import safe_load
-from ultrasam.checkpoints.weights import LITE, resolve_weights
+from ultrasam.checkpoints.reading import read_header
+from ultrasam.checkpoints.weights import LITE, base_and_file, resolve_weights
 from ultrasam.errors import CheckpointError
 from ultrasam.modeling.build import ARCHITECTURES, build_sam
 from ultrasam.modeling.sam import Preprocessing, Sam
 
 PASSES = ("single", "multi")
-# SAMUS brings 130 million numbers, other adapters a few.
-ADAPTER_MOST = 700 * 2**20
 
 
 @dataclass
@@ -69,10 +67,8 @@ def load_network(
     Raises:
         CheckpointError: there is no such file, it is damaged or unsafe, or it is no network that can be built.
     """
-    base, path = _base_and_file(LITE if weights is None else weights)
-    # Only small files are looked into twice: adapters are small.
-    small = path.is_file() and path.suffix == ".safetensors" and path.stat().st_size < ADAPTER_MOST
-    card = card_of(safe_load(path)) if small else None
+    base, path = base_and_file(LITE if weights is None else weights)
+    card = None if path.is_dir() else card_of(read_header(path))
     if card is None or card.get("kind") != "adapter":
         if base is not None:
             raise CheckpointError(f"{path} is no adapter, so it cannot be put onto {base}; give one of the two alone")
@@ -80,15 +76,6 @@ def load_network(
     if image_size is not None:
         raise CheckpointError(f"{path} is an adapter, which works at the size it was trained at; leave image_size away")
     return _with_adapter(path, card, base, device)
-
-
-def _base_and_file(weights: str | Path) -> tuple[str | None, Path]:
-    """Return the base that "BASE+ADAPTER" names, None without one, and the file."""
-    text = str(weights)
-    if "+" in text and not Path(text).expanduser().exists():
-        base, _, file = text.rpartition("+")
-        return base, resolve_weights(file)
-    return None, resolve_weights(weights)
 
 
 def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device: str | torch.device) -> Network:
@@ -99,7 +86,7 @@ def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device:
     """
     # Adapters read weight files themselves, so neither package can import the other first.
     from ultrasam.adapters.attach import merge
-    from ultrasam.adapters.files import apply_adapter, read_adapter
+    from ultrasam.adapters.files import put_on_base, read_adapter
 
     found = read_adapter(path)
     name = base or str(found.base.get("name") or "")
@@ -110,7 +97,7 @@ def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device:
             f"{path} is an adapter of {name!r}, which cannot be loaded ({error}); name its base, as in "
             f"'BASE.pth+{path.name}'"
         ) from error
-    apply_adapter(network.sam, path, name)
+    put_on_base(network.sam, found, name)
     if found.method == "lora":
         merge(network.sam)
     sam = network.sam.eval().requires_grad_(False).to(device)

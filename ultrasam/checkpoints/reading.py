@@ -189,15 +189,27 @@ def _is_safetensors(head: bytes) -> bool:
     return len(head) > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 100_000_000
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _read_safetensors(path: Path, tensors: bool = True) -> dict[str, Any]:
+    """Read a safetensors file, or with ``tensors=False`` its header alone."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            content: dict[str, Any] = {"state_dict": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            content: dict[str, Any] = {"state_dict": {name: file.get_tensor(name) for name in names}}
             metadata = file.metadata() or {}
         if "card" in metadata:
             content["card"] = json.loads(metadata["card"])
     except (SafetensorError, *MALFORMED) as error:
         raise _damaged(path, error) from error
     return content
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return what a safetensors file says before its tensors, such as ``card``; nothing for other files.
+
+    Raises:
+        CheckpointError: as ``safe_load``, as far as the first bytes tell.
+    """
+    path = Path(path)
+    return _read_safetensors(path, tensors=False) if _is_safetensors(_head(path)) else {}

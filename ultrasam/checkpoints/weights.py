@@ -86,3 +86,16 @@ def _lite() -> Path:
             "or give a weight file"
         )
     return LITE_PATH
+
+
+def base_and_file(weights: str | Path) -> tuple[str | None, Path]:
+    """Return the base that "BASE+ADAPTER" names, None without one, and the file.
+
+    Raises:
+        CheckpointError: as ``resolve_weights`` of the file.
+    """
+    text = str(weights)
+    if "+" in text and not Path(text).expanduser().exists():
+        base, _, file = text.rpartition("+")
+        return base, resolve_weights(file)
+    return None, resolve_weights(weights)

@@ -96,10 +96,10 @@ def recognise(weights: str | Path | None) -> TaskCheckpoint | None:
 
     import torch
 
-    from ultrasam.checkpoints.weights import resolve_weights
+    from ultrasam.checkpoints.weights import base_and_file
 
-    path = resolve_weights(weights)
-    if not path.is_file():
+    base, path = base_and_file(weights)
+    if base is not None or not path.is_file():
         return None
     try:
         # Mapped, so that the tensors of other files are not read twice.
