@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrasam.errors import UltraSamError
+from ultrasam.cli.errors import guarded
 
 FILE_HELP = "a weight file of any format that UltraSam reads, a Hugging Face folder, or a name (litemedsam)"
 # Kept here, so that the help needs no torch; a test compares them with ``TARGETS``.
@@ -19,11 +19,7 @@ KINDS = ("ultrasam", "training", "sam", "medsam", "litemedsam", "ultrasam_releas
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the verbs; return 2 where a file cannot be used."""
     options = parser().parse_args(argv)
-    try:
-        return int(options.run(options))
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: int(options.run(options)))
 
 
 def parser() -> argparse.ArgumentParser:

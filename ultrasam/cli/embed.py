@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ultrasam.errors import UltraSamError
+from ultrasam.cli.errors import complain, guarded
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,33 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write features; return 0, or 2 where a file could not be used."""
     options = build_parser().parse_args(argv)
-    try:
-        return _run(options)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def listed_scans(patterns: Sequence[str]) -> list[tuple[Path, str]]:
-    """Return every scan with its name: its path as seen from the folder that was given, or the file's own name.
-
-    Raises:
-        DataError: a pattern finds nothing.
-    """
-    from ultrasam.io.scan import find_scans
-
-    found: dict[Path, str] = {}
-    for pattern in patterns:
-        folder = Path(pattern)
-        for path in find_scans([pattern]):
-            found.setdefault(path, path.relative_to(folder).as_posix() if folder.is_dir() else path.name)
-    return list(found.items())
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     from ultrasam.checkpoints.network import load_network
     from ultrasam.inference.embed import embed_files
     from ultrasam.inference.model import UltraSam, choose_device
+    from ultrasam.io.scan import listed_scans
 
     files = listed_scans(options.scans)
     network = load_network(options.weights, device=choose_device(options.device))
@@ -77,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         say=lambda line: print(line, flush=True),
     )
     for failure in report.failures:
-        print(f"error: {failure}", file=sys.stderr)
+        complain(str(failure))
     missed = f", {len(report.failures)} could not be used (see above)" if report.failures else ""
     size = Path(options.out).stat().st_size / 1e6
     print(f"wrote features of {report.frames} frames of {report.files} files{missed} to {options.out} ({size:.1f} MB)")

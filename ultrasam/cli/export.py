@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from ultrasam.errors import UltraSamError
+from ultrasam.cli.errors import guarded
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,11 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Export; return 0, or 2 where it cannot be done."""
     options = build_parser().parse_args(argv)
-    try:
-        return _run(options)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ultrasam.errors import ConfigError, UltraSamError
+from ultrasam.cli.errors import guarded
+from ultrasam.errors import ConfigError
 from ultrasam.finetune.config_text import config_text
 from ultrasam.finetune.sections import RATES, add_shared_arguments
 from ultrasam.finetune.tasks import MODULES, Task, task_named
@@ -42,11 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument("--task", choices=list(MODULES), default="segment")
     task = task_named(first.parse_known_args(arguments)[0].task)
     options = build_parser(task).parse_args(arguments)
-    try:
-        return finetune(task, options, arguments)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+    return guarded(lambda: finetune(task, options, arguments))
 
 
 def finetune(task: Task, options: argparse.Namespace, arguments: Sequence[str]) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultrasam.cli.errors import about_file, complain, guarded
 from ultrasam.cli.predict_options import Asked, build_parser, parse
 from ultrasam.errors import ConfigError, DataError, PromptError, UltraSamError
 
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict and write; return 0, or 2 where anything could not be done."""
     options = build_parser().parse_args(argv)
-    try:
-        return _dispatch(options)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _dispatch(options))
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -65,6 +61,7 @@ def _model(options: argparse.Namespace, checkpoint: TaskCheckpoint | None) -> Ul
 
 def _run(options: argparse.Namespace, asked: Asked, checkpoint: TaskCheckpoint | None) -> int:
     from ultrasam.cli.predict_results import Results
+    from ultrasam.io.scan import listed_scans
 
     listed = listed_scans(options.scans)
     tasks, problems, notes = _tasks(options, asked, listed)
@@ -75,7 +72,7 @@ def _run(options: argparse.Namespace, asked: Asked, checkpoint: TaskCheckpoint |
         results.require_free_tables()
     for note in notes:
         print(note)
-    failures = [failed(problem) for problem in problems]
+    failures = [complain(problem) for problem in problems]
     model = _model(options, checkpoint) if tasks else None
     if model is not None:
         card = model.card
@@ -88,24 +85,16 @@ def _run(options: argparse.Namespace, asked: Asked, checkpoint: TaskCheckpoint |
             _predict_scan(model, path, relative, names[path], tasks[path], options, asked, results)
             done += 1
         except UltraSamError as error:
-            text = str(error)
-            failures.append(failed(text if path.name in text else f"{path}: {text}"))
+            failures.append(complain(about_file(path, error)))
     results.finish()
     return _said(results, done, len(listed), len(failures))
-
-
-def failed(problem: str) -> str:
-    """Say what could not be done."""
-    print(f"error: {problem}", file=sys.stderr)
-    return problem
 
 
 def _said(results: Results, done: int, scans: int, failures: int) -> int:
     """Print the last line; return the exit status."""
     masks, answered = results.masks, bool(results.masks or results.class_rows)
     if not results.written:
-        print(f"error: nothing was written of {counted(scans, 'scan')}; {counted(failures, 'error')}, see above",
-              file=sys.stderr)  # fmt: skip
+        complain(f"nothing was written of {counted(scans, 'scan')}; {counted(failures, 'error')}, see above")
         return 2
     missed = f"; {counted(failures, 'error')}, see above" if failures else ""
     empty = "" if answered else ", but no mask has a pixel: give other prompts"
@@ -118,18 +107,6 @@ def _said(results: Results, done: int, scans: int, failures: int) -> int:
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def listed_scans(patterns: Sequence[str]) -> list[tuple[Path, str]]:
-    """Return every scan with its path as seen from the folder that was given, or its name."""
-    from ultrasam.io.scan import find_scans
-
-    found: dict[Path, str] = {}
-    for pattern in patterns:
-        folder = Path(pattern)
-        for path in find_scans([pattern]):
-            found.setdefault(path, path.relative_to(folder).as_posix() if folder.is_dir() else path.name)
-    return list(found.items())
 
 
 def names_of(listed: Sequence[tuple[Path, str]]) -> dict[Path, str]:

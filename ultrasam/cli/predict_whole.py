@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ultrasam.cli.predict import about, counted, failed, listed_scans, names_of
+from ultrasam.cli.errors import about_file, complain
+from ultrasam.cli.predict import about, counted, names_of
 from ultrasam.cli.predict_options import DETECTION_SCORE, Asked, parse_promptless
 from ultrasam.cli.predict_results import PREDICTIONS, Frame, Results, class_cells, class_columns, write_table
 from ultrasam.errors import ConfigError, DataError, UltraSamError
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace, checkpoint: TaskCheckpoint) -> int:
     """Predict all scans; return 0, or 2 where anything could not be done."""
     from ultrasam.downstream.checkpoint import NAMES, rebuild
     from ultrasam.downstream.whole_image import WholeImage
+    from ultrasam.io.scan import listed_scans
 
     detecting = checkpoint.task == "detect"
     words = f"{checkpoint.path} is {NAMES[checkpoint.task]}"
@@ -54,8 +55,7 @@ def run(options: argparse.Namespace, checkpoint: TaskCheckpoint) -> int:
                 _answer(model, path, relative, asked, answers)
             done += 1
         except UltraSamError as error:
-            text = str(error)
-            failed(text if path.name in text else f"{path}: {text}")
+            complain(about_file(path, error))
             failures += 1
     if answers is None:
         results.finish()
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, checkpoint: TaskCheckpoint) -> int:
         answers.finish()
     missed = f"{counted(failures, 'error')}, see above"
     if not results.written:
-        print(f"error: nothing was written of {counted(len(listed), 'scan')}; {missed}", file=sys.stderr)
+        complain(f"nothing was written of {counted(len(listed), 'scan')}; {missed}")
         return 2
     what = counted(results.masks, "mask") if answers is None else counted(len(answers.records), answers.noun)
     of = "" if len(listed) == 1 else f" of {done} of {len(listed)} scans"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultrasam.cli.errors import about_file, complain, guarded
 from ultrasam.errors import ConfigError, DataError, UltraSamError
 
 if TYPE_CHECKING:
@@ -70,17 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Segment and write; return 0, or 2 where anything could not be done."""
     options = build_parser().parse_args(argv)
-    try:
-        return _run(options)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ultrasam.cli.embed import listed_scans
     from ultrasam.inference.automatic import AutomaticMasks
     from ultrasam.inference.model import UltraSam
+    from ultrasam.io.scan import listed_scans
 
     scans = listed_scans(options.scans)
     targets = _targets([name for _, name in scans], options)
@@ -104,12 +101,11 @@ def _run(options: argparse.Namespace) -> int:
         try:
             objects += _segment(generator, path, name, target, options.frame)
         except UltraSamError as error:
-            text = str(error)
-            print(f"error: {text if path.name in text else f'{path}: {text}'}", file=sys.stderr)
+            complain(about_file(path, error))
             failures += 1
     missed = f", {failures} failed (see above)" if failures else ""
     if failures == len(scans):
-        print(f"error: nothing was written for {len(scans)} scans (see above)", file=sys.stderr)
+        complain(f"nothing was written for {len(scans)} scans (see above)")
         return 2
     print(f"wrote {objects} masks of {len(scans) - failures} of {len(scans)} scans{missed} to {options.out}")
     return 2 if failures else 0

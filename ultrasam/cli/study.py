@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ultrasam.errors import ConfigError, UltraSamError
+from ultrasam.cli.errors import guarded
+from ultrasam.errors import ConfigError
 
 if TYPE_CHECKING:
     from ultrasam.studies.composition import Run, Study
@@ -45,23 +46,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb; return the exit status: 0, or 2 after an error."""
+    options = parse_arguments(argv)
+    return guarded(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     from ultrasam.engine.config import load_config
     from ultrasam.studies.composition import plan
 
-    options = parse_arguments(argv)
-    try:
-        cfg = load_config(options.config, options.cfg_options)
-        out = (options.out or Path("work_dirs") / Path(str(cfg.filename)).stem).absolute()
-        study = plan(cfg, options.data.absolute(), out, options.cfg_options)
-        if options.action == "list":
-            _list(study)
-        elif options.action == "run":
-            _run_all(study, options, out)
-        else:
-            _collect(study, out, options.score)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cfg = load_config(options.config, options.cfg_options)
+    out = (options.out or Path("work_dirs") / Path(str(cfg.filename)).stem).absolute()
+    study = plan(cfg, options.data.absolute(), out, options.cfg_options)
+    if options.action == "list":
+        _list(study)
+    elif options.action == "run":
+        _run_all(study, options, out)
+    else:
+        _collect(study, out, options.score)
     return 0
 
 

@@ -7,7 +7,8 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 
-from ultrasam.errors import ConfigError, UltraSamError
+from ultrasam.cli.errors import guarded
+from ultrasam.errors import ConfigError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,11 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until interrupted; return 2 where that cannot start."""
     options = build_parser().parse_args(argv)
-    try:
-        return _run(options)
-    except UltraSamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

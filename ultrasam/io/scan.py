@@ -243,3 +243,17 @@ def _checked_spacing(spacing: Sequence[float] | None, name: str) -> tuple[float,
         raise DataError(f"{name}: a spacing of two positive numbers, millimetres along (rows, columns), was expected, "
                         f"found {tuple(spacing)}")  # fmt: skip
     return rows, columns
+
+
+def listed_scans(patterns: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return every scan with its name: its path as seen from the folder that was given, or the file's own name.
+
+    Raises:
+        DataError: a pattern finds nothing.
+    """
+    found: dict[Path, str] = {}
+    for pattern in patterns:
+        folder = Path(pattern)
+        for path in find_scans([pattern]):
+            found.setdefault(path, path.relative_to(folder).as_posix() if folder.is_dir() else path.name)
+    return list(found.items())
