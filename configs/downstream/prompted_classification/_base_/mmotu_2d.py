@@ -1,70 +1,21 @@
 """MMOTU2D: eight kinds of ovaries, the official lists; the class of each object.
 
-Prepared with `python -m data_prep convert mmotu_2d`, in squares of 1024 pixels. ULTRASAM_DATA names the folder; without
-it, data/us43d below the working directory.
+Prepared with `python -m data_prep convert mmotu_2d`. All else is as for BUS-BRA.
 """
 
-data_root = "{{$ULTRASAM_DATA:data/us43d}}"
+_base_ = "./bus_bra.py"
+
 classes = [
     "chocolate_cyst", "serous_cystadenoma", "teratoma", "theca_cell_tumor", "simple_cyst", "normal_ovary",
     "mucinous_cystadenoma", "high_grade_serous",
 ]
 
-train_pipeline = [
-    dict(type="LoadUltrasound"),
-    dict(type="FlipHorizontal", prob=0.5),
-    dict(type="FitSquare", square=1024, mode="pad", interpolation="bilinear"),
-    dict(type="SimulatePrompts", point_share=0.5, box_jitter=0.05),
-    dict(type="PackPromptedClass"),
-]
-test_pipeline = [
-    dict(type="LoadUltrasound"),
-    dict(type="FitSquare", square=1024, mode="pad", interpolation="bilinear"),
-    dict(type="SimulatePrompts"),
-    dict(type="PackPromptedClass"),
-]
-
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="ResumableInfiniteSampler"),  # "BalancedClassSampler" shows all classes equally often
-    dataset=dict(
-        type="PromptedClassDataset",
-        data_root=data_root,
-        ann_file="mmotu_2d/annotations/train.mmotu_2d.json",
-        classes=classes,
-        pipeline=train_pipeline,
-        prompt="train",
-    ),
+    dataset=dict(ann_file="mmotu_2d/annotations/train.mmotu_2d.json", classes=classes)
 )
 val_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PromptedClassDataset",
-        data_root=data_root,
-        ann_file="mmotu_2d/annotations/val.mmotu_2d.json",
-        classes=classes,
-        pipeline=test_pipeline,
-        prompt="point",
-        test_mode=True,
-    ),
+    dataset=dict(ann_file="mmotu_2d/annotations/val.mmotu_2d.json", classes=classes)
 )
 test_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PromptedClassDataset",
-        data_root=data_root,
-        ann_file="mmotu_2d/annotations/test.mmotu_2d.json",
-        classes=classes,
-        pipeline=test_pipeline,
-        prompt="point",
-        test_mode=True,
-    ),
+    dataset=dict(ann_file="mmotu_2d/annotations/test.mmotu_2d.json", classes=classes)
 )

@@ -1,62 +1,18 @@
 """GIST514-DB: leiomyomas and stromal tumours, split 0 of its authors.
 
-Prepared with `python -m data_prep convert gist514_db`, in squares of 1024 pixels. ULTRASAM_DATA names the folder; without
-it, data/us43d below the working directory.
+Prepared with `python -m data_prep convert gist514_db`. All else is as for BUS-BRA.
 """
 
-data_root = "{{$ULTRASAM_DATA:data/us43d}}"
+_base_ = "./bus_bra.py"
+
 classes = ["lmym", "gist"]
 
-train_pipeline = [
-    dict(type="LoadUltrasound"),
-    dict(type="FlipHorizontal", prob=0.5),
-    dict(type="JitterSquare", square=1024, smallest=0.1, largest=2.0, mode="pad", interpolation="bilinear"),
-    dict(type="PackInstances"),
-]
-test_pipeline = [
-    dict(type="LoadUltrasound"),
-    dict(type="FitSquare", square=1024, mode="pad", interpolation="bilinear"),
-    dict(type="PackInstances"),
-]
-
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="ResumableInfiniteSampler"),
-    dataset=dict(
-        type="InstanceCocoDataset",
-        data_root=data_root,
-        ann_file="gist514_db/annotations/train.gist514_db.json",
-        classes=classes,
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(ann_file="gist514_db/annotations/train.gist514_db.json", classes=classes)
 )
 val_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="InstanceCocoDataset",
-        data_root=data_root,
-        ann_file="gist514_db/annotations/val.gist514_db.json",
-        classes=classes,
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    dataset=dict(ann_file="gist514_db/annotations/val.gist514_db.json", classes=classes)
 )
 test_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="InstanceCocoDataset",
-        data_root=data_root,
-        ann_file="gist514_db/annotations/test.gist514_db.json",
-        classes=classes,
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    dataset=dict(ann_file="gist514_db/annotations/test.gist514_db.json", classes=classes)
 )
