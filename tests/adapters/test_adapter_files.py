@@ -12,8 +12,6 @@ from ultrasam.adapters.files import (
     adapter_card,
     apply_adapter,
     base_hash,
-    is_adapted,
-    is_adapter,
     load_into,
     merge_adapter,
     prepare_adapted,
@@ -22,6 +20,7 @@ from ultrasam.adapters.files import (
     tensor_digests,
 )
 from ultrasam.checkpoints import read_weights, safe_load, save_checkpoint
+from ultrasam.checkpoints.cards import is_adapted, is_adapter
 from ultrasam.errors import CheckpointError, ConfigError
 from ultrasam.modeling.build import build_sam
 

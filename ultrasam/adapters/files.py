@@ -21,10 +21,9 @@ from torch import Tensor
 from ultrasam.adapters import samus
 from ultrasam.adapters.attach import adapter_names, attach, attached, detach, merge, pixels_of
 from ultrasam.adapters.options import plain_options, read_options
+from ultrasam.checkpoints.cards import ADAPTER, is_adapter
 from ultrasam.errors import CheckpointError, ConfigError
 from ultrasam.modeling.sam import Sam
-
-KIND = "adapter"
 
 
 @dataclass
@@ -114,22 +113,12 @@ def save_adapter(path: str | Path, sam: Sam, card: Mapping[str, Any]) -> None:
     state = sam.state_dict()
     full = {
         **card,
-        "kind": KIND,
+        "kind": ADAPTER,
         "architecture": sam.arch,
         "mlp_residual": sam.mlp_residual,
         "preprocessing": sam.preprocessing.to_dict(),
     }
     save_checkpoint(path, {name: state[name] for name in adapter_names(sam)}, full)
-
-
-def is_adapter(card: Mapping[str, Any] | None) -> bool:
-    """Whether a card is that of a file that holds an adapter alone."""
-    return card is not None and card.get("kind") == KIND
-
-
-def is_adapted(card: Mapping[str, Any] | None) -> bool:
-    """Whether a card is that of a whole network with an adapter in it (a training's checkpoint)."""
-    return card is not None and bool(card.get("adapter")) and not is_adapter(card)
 
 
 def read_adapter(path: str | Path) -> AdapterFile:

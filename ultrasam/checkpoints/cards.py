@@ -21,6 +21,10 @@ MEDSAM_PIXELS = {**SAM_PIXELS, "mode": "squash", "interpolation": "bicubic", "sc
 LITEMEDSAM_PIXELS = {**SAM_PIXELS, "square": 256, "interpolation": "area", "scaling": "min_max"}
 
 
+# ``kind`` of a card whose file holds an adapter alone, without its base.
+ADAPTER = "adapter"
+
+
 def _sam(architecture: str) -> dict[str, Any]:
     return {
         "name": f"sam_{architecture}",
@@ -122,3 +126,13 @@ def choose_card(
     if "medsam" in stem.lower() and architecture == "vit_b":
         return card_named("medsam")
     return card_named(f"sam_{architecture}") if f"sam_{architecture}" in CARDS else None
+
+
+def is_adapter(card: Mapping[str, Any] | None) -> bool:
+    """Whether a card is that of a file that holds an adapter alone."""
+    return card is not None and card.get("kind") == ADAPTER
+
+
+def is_adapted(card: Mapping[str, Any] | None) -> bool:
+    """Whether a card is that of a whole network with an adapter in it (a training's checkpoint)."""
+    return card is not None and bool(card.get("adapter")) and not is_adapter(card)

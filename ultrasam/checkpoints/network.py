@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ultrasam.checkpoints.cards import is_adapted, is_adapter
 from ultrasam.checkpoints.formats import card_of
 from ultrasam.checkpoints.hashing import sha256_of
 from ultrasam.checkpoints.loading import PARTS, LoadReport, Weights, load_into, read_weights
@@ -69,7 +70,7 @@ def load_network(
     """
     base, path = base_and_file(LITE if weights is None else weights)
     card = None if path.is_dir() else card_of(read_header(path))
-    if card is None or card.get("kind") != "adapter":
+    if card is None or not is_adapter(card):
         if base is not None:
             raise CheckpointError(f"{path} is no adapter, so it cannot be put onto {base}; give one of the two alone")
         return network_of(read_weights(path), device=device, image_size=image_size)
@@ -85,7 +86,6 @@ def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device:
         CheckpointError: the base is not there, or is another one.
     """
     # Adapters read weight files themselves, so neither package can import the other first.
-    from ultrasam.adapters.attach import merge
     from ultrasam.adapters.files import put_on_base, read_adapter
 
     found = read_adapter(path)
@@ -98,12 +98,20 @@ def _with_adapter(path: Path, card: Mapping[str, Any], base: str | None, device:
             f"'BASE.pth+{path.name}'"
         ) from error
     put_on_base(network.sam, found, name)
-    if found.method == "lora":
-        merge(network.sam)
+    _fold(network.sam)
     sam = network.sam.eval().requires_grad_(False).to(device)
     told = {**card, "preprocessing": sam.preprocessing.to_dict(), "base_file": str(network.path)}
     passes = tuple(card.get("passes") or network.passes)
     return Network(sam, passes, bool(card.get("mask_prompt", True)), told, path, sha256_of(path), network.report)
+
+
+def _fold(sam: Sam) -> None:
+    """Fold LoRA into the weights; other adapters stay beside them."""
+    from ultrasam.adapters.attach import attached, merge
+
+    record = attached(sam)
+    if record is not None and record.method == "lora":
+        merge(sam)
 
 
 def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size: int | None = None) -> Network:
@@ -115,16 +123,14 @@ def network_of(found: Weights, *, device: str | torch.device = "cpu", image_size
             "three, so give the file of a whole network"
         )
     sam = build_for(found, image_size)
-    adapter = (found.card or {}).get("adapter")
-    if adapter:
+    adapted = found.card is not None and is_adapted(found.card)
+    if adapted:
         from ultrasam.adapters.files import prepare_adapted
 
         prepare_adapted(sam, found.card or {})
     report = load_into(sam, found, resize_positions=image_size is not None)
-    if adapter and adapter.get("method") == "lora":
-        from ultrasam.adapters.attach import merge
-
-        merge(sam)
+    if adapted:
+        _fold(sam)
     sam = sam.eval().requires_grad_(False).to(device)
     card = {
         **(found.card or {}),
