@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ultrasam.geometry.extent import extent_of
 from ultrasam.io.fov import field_of_view
 
 __all__ = ["background_crop", "field_of_view"]
@@ -24,7 +25,6 @@ def background_crop(
     kept = fov.copy()
     for _, mask in masks:
         kept |= mask
-    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
-    box = (max(int(columns[0]) - _MARGIN, 0), max(int(rows[0]) - _MARGIN, 0),
-           min(int(columns[-1]) + 1 + _MARGIN, width), min(int(rows[-1]) + 1 + _MARGIN, height))
+    x1, y1, x2, y2 = extent_of(kept) or (0, 0, width, height)
+    box = (max(x1 - _MARGIN, 0), max(y1 - _MARGIN, 0), min(x2 + _MARGIN, width), min(y2 + _MARGIN, height))
     return None if box == (0, 0, width, height) else box

@@ -14,6 +14,7 @@ from data_prep.fov import background_crop, field_of_view
 from data_prep.masks import apply_rules
 from data_prep.records import DatasetInfo, MaskRules, Record
 from ultrasam.errors import DataError
+from ultrasam.geometry.extent import extent_of
 from ultrasam.geometry.rle import encode_mask, rle_area, rle_box
 from ultrasam.io.images import write_png
 from ultrasam.io.perceptual_hash import perceptual_hash
@@ -162,11 +163,9 @@ def _disagreements(record: Record, size: tuple[int, int], masks: list[np.ndarray
     return notes
 
 
-def _box(masks: list[np.ndarray]) -> tuple[int, int, int, int]:
-    """Return x1, y1, x2, y2 (half-open) around all masks, at least one of which has a pixel."""
-    union = np.logical_or.reduce(masks)
-    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def _box(masks: list[np.ndarray]) -> tuple[int, int, int, int] | None:
+    """Return x1, y1, x2, y2 (half-open) around all masks, None where none of them has a pixel."""
+    return extent_of(np.logical_or.reduce(masks))
 
 
 @lru_cache(maxsize=8)

@@ -54,16 +54,18 @@ def split(root: Path) -> list[str]:
     files: dict[str, dict[str, Any]] = {}
     for side in ("train", "val", "test"):
         collection = json.loads((root / f"{side}.agnostic.json").read_text(encoding="utf-8"))
+        objects: dict[int, list[dict[str, Any]]] = {}
+        for one in collection["annotations"]:
+            objects.setdefault(one["image_id"], []).append(one)
         for image in collection["images"]:
             if image["dataset"] not in SETS:
                 continue
             empty: dict[str, Any] = {"images": [], "annotations": [], "categories": collection["categories"]}
             part = files.setdefault(side_of(image, joined), empty)
-            here = [one for one in collection["annotations"] if one["image_id"] == image["id"]]
             # Ids start anew in each side's file.
             number = len(part["images"]) + 1
             part["images"].append({**image, "id": number})
-            for one in here:
+            for one in objects.get(image["id"], ()):
                 part["annotations"].append({**one, "id": len(part["annotations"]) + 1, "image_id": number})
     missing = [slug for slug in SETS if f"train.{slug}" not in files]
     if missing:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from ultrasam.errors import DataError
+from ultrasam.geometry.extent import extent_of
 
 Vertices = NDArray[np.float64]
 
@@ -73,13 +74,13 @@ def measure(mask: NDArray[np.bool_], spacing: tuple[float, float] | None = None)
     if spacing is not None and not (len(spacing) == 2 and all(0 < step < np.inf for step in spacing)):
         raise DataError(f"a spacing is two positive numbers, mm along (rows, columns), found {spacing}")
     step_mm = None if spacing is None else (float(spacing[0]), float(spacing[1]))
-    area = int(np.count_nonzero(mask))
-    if area == 0:
+    box = extent_of(mask)
+    if box is None:
         zero = None if step_mm is None else 0.0
         return Measures(0, zero, 0.0, zero, 0.0, zero, 0.0, zero, None, (0, 0, 0, 0), None)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    x1, y1, x2, y2 = box
     tight = mask[y1:y2, x1:x2]
+    area = int(np.count_nonzero(tight))
     corners = _hull_corners(tight) + np.array([x1, y1])
     long_px, short_px, ends = _diameters(corners, (1.0, 1.0))
     long_mm, short_mm = None, None

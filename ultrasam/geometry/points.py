@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from ultrasam.errors import PromptError
+from ultrasam.geometry.extent import extent_of
 
 
 def box_of_mask(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -71,12 +72,12 @@ def random_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int
 
 def _extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.bool_:
-        found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise PromptError(f"a prompt is taken from a boolean mask of shape (height, width), found {found}")
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
+        kind = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise PromptError(f"a prompt is taken from a boolean mask of shape (height, width), found {kind}")
+    found = extent_of(mask)
+    if found is None:
         raise PromptError(
             f"no prompt can be taken from an empty mask ({mask.shape[0]} x {mask.shape[1]}); "
             "leave the object out"
         )
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return found

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ultrasam.geometry.extent import extent_of
+
 # Pixels from a crop's border within which a mask counts as cut by it.
 EDGE = 20
 
@@ -56,10 +58,8 @@ def touches_crop(box: NDArray[np.int64], crop: tuple[int, int, int, int], height
 
 def inclusive_box(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the box (4,) of a mask (H, W)."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return np.zeros(4, np.int64)
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.int64)
+    found = extent_of(mask)
+    return np.zeros(4, np.int64) if found is None else np.array(found, np.int64) - (0, 0, 1, 1)
 
 
 def suppress(boxes: NDArray[np.int64], scores: NDArray[np.floating], limit: float) -> list[int]:

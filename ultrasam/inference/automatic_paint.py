@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ultrasam.geometry.transform import SquareTransform
+from ultrasam.inference.automatic_geometry import inclusive_box
 from ultrasam.inference.enlarge import axis_of
 
 
@@ -106,13 +107,8 @@ class Painter:
 
 def _packed(stability: float, mask: NDArray[np.bool_], origin: tuple[int, int]) -> Painted:
     """Keep a part of a crop whose left upper corner is ``origin`` (x, y)."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    if not mask.any():
         return Painted(stability, np.zeros(4, np.int64), np.zeros(0, np.uint8))
-    x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
-    x, y = origin
-    return Painted(
-        stability,
-        np.array([x + x1, y + y1, x + x2, y + y2], np.int64),
-        np.packbits(mask[y1 : y2 + 1, x1 : x2 + 1]),
-    )
+    box = inclusive_box(mask)
+    x1, y1, x2, y2 = box.tolist()
+    return Painted(stability, box + np.array([*origin, *origin]), np.packbits(mask[y1 : y2 + 1, x1 : x2 + 1]))

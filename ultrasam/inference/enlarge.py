@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ultrasam.geometry.extent import extent_of
 from ultrasam.geometry.transform import SquareTransform
 
 # Pixels along an axis that are enlarged at a time: their table then spans few cells.
@@ -142,6 +143,6 @@ class Enlarger:
         inside = mask[y1:y2, x1:x2]
         if self.blocked is not None:
             inside &= ~self.blocked[y1:y2, x1:x2]
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if len(rows):
-            box[:] = x1 + columns[0], y1 + rows[0], x1 + columns[-1] + 1, y1 + rows[-1] + 1
+        found = extent_of(inside)
+        if found is not None:
+            box[:] = x1 + found[0], y1 + found[1], x1 + found[2], y1 + found[3]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultrasam.errors import PromptError
+from ultrasam.geometry.extent import extent_of
 from ultrasam.inference.prompt import Prompt
 from ultrasam.io.fov import field_of_view
 
@@ -50,10 +51,7 @@ def find_ink(image: NDArray[np.uint8], field: NDArray[np.bool_]) -> NDArray[np.b
 
 def window_of(field: NDArray[np.bool_] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the box x1, y1, x2, y2 around the field of view; the whole image of ``size`` (h, w) where it is None."""
-    if field is None:
-        return 0, 0, size[1], size[0]
-    rows, columns = np.flatnonzero(field.any(axis=1)), np.flatnonzero(field.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return (None if field is None else extent_of(field)) or (0, 0, size[1], size[0])
 
 
 def check_not_blocked(prompt: Prompt, field: NDArray[np.bool_], blocked: NDArray[np.bool_]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultrasam.errors import ConfigError, PromptError
+from ultrasam.geometry.extent import extent_of
 from ultrasam.geometry.rle import RLE, decode_mask, encode_mask
 from ultrasam.inference.masks import Masks
 from ultrasam.inference.prompt import Prompt
@@ -235,7 +236,8 @@ class _Follower:
                 lost[row], tracks[row] = reason, None
                 continue
             rles[row], scores[row], areas[row] = encode_mask(mask), score, mask.sum()
-            tracks[row] = _Track(mask.copy(), answer.logits[place].clone(), [*track.scores, score])
+            track.mask, track.logits = mask.copy(), answer.logits[place].clone()
+            track.scores.append(score)
         return FrameResult(number, tuple(rles), scores, areas, lost)
 
     def _prompt(self, track: _Track | None) -> Prompt:
@@ -247,8 +249,9 @@ class _Follower:
 
 def box_with_margin(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float32]:
     """Return the half-open box (4,) of a mask (H, W), grown on each side within the image; see ``propagate``."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    found = extent_of(mask)
+    assert found is not None  # An object without a mask is lost.
+    x1, y1, x2, y2 = found
     across, down = max(2.0, margin * (x2 - x1)), max(2.0, margin * (y2 - y1))
     height, width = mask.shape
     grown = (max(x1 - across, 0), max(y1 - down, 0), min(x2 + across, width), min(y2 + down, height))

@@ -74,7 +74,6 @@ class Study:
     prompts: tuple[str, ...]
     options: tuple[str, ...] = ()
 
-
     @property
     def trainings(self) -> list[list[Run]]:
         """Runs by training: those that share one lie together."""
@@ -132,7 +131,7 @@ def train_command(study: Study, run: Run, launcher: str, processes: int) -> list
     Args:
         study: the study.
         run: the run.
-        launcher: "local" (this process count is 1), "torchrun" or "slurm" (inside of an allocation).
+        launcher: "local", in one process, or "torchrun".
         processes: of torchrun.
     """
     arguments = [
@@ -144,7 +143,7 @@ def train_command(study: Study, run: Run, launcher: str, processes: int) -> list
     if launcher == "torchrun":
         start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         return [sys.executable, *start, script, *arguments, "--launcher", "pytorch"]
-    return [sys.executable, script, *arguments, *(["--launcher", "slurm"] if launcher == "slurm" else [])]
+    return [sys.executable, script, *arguments]
 
 
 def command_of_test(study: Study, run: Run, prompt: str) -> list[str]:
