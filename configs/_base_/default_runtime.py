@@ -41,6 +41,9 @@ resume = False
 # Example: dict(modules=["sam.image_encoder"]) and ["sam.image_encoder.blocks.*"].
 compile = None
 recompute_modules = None
+# Several processes: share weights, gradients and optimizer out among them (FSDP) instead of copying them to each (DDP).
+# Example: dict(modules=["sam.image_encoder.blocks.*"]), or dict() for that.
+fsdp = None
 find_unused_parameters = False
 
 # Choosing a checkpoint by the test split is refused unless this says so.

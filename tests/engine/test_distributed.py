@@ -63,6 +63,34 @@ def test_resume_is_exact_on_every_process(pair):
     _, seen = pair
     for rank in range(2):
         assert seen[rank]["resumed"] == seen[rank]["uninterrupted"]
+        assert seen[rank]["resumed_sharded"] == seen[rank]["uninterrupted_sharded"]
+
+
+def test_sharded_training_equals_copied(pair):
+    """Losses, weights and the optimizer's state of FSDP are those of DDP; validation ran on the way."""
+    folder, seen = pair
+    assert seen[0]["losses_sharded"] == seen[1]["losses_sharded"]
+    np.testing.assert_allclose(seen[0]["losses_sharded"], seen[0]["losses"], rtol=0, atol=1e-6)
+    copied, sharded = (ckpt.read_checkpoint(folder / name / "iter_12.pth") for name in ("whole", "whole_sharded"))
+    for key in ("state_dict", "optimizer"):
+        torch.testing.assert_close(sharded[key], copied[key], rtol=0, atol=1e-6)
+    for name in ("train/grad_norm", "val/mae"):
+        pairs = [saved["message_hub"]["log_scalars"][name]["log"] for saved in (copied, sharded)]
+        np.testing.assert_allclose(pairs[1], pairs[0], rtol=0, atol=1e-6)
+
+
+def test_one_process_continues_a_sharded_run(pair, tmp_path):
+    folder, _ = pair
+    cfg = {**alone(tmp_path), "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 13, "val_interval": 100}}
+    losses = [run(cfg, resume=str(folder / name / "iter_12.pth"))[1].losses for name in ("whole", "whole_sharded")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-6)
+
+
+def test_sharded_model_is_tested_whole_after_training(pair):
+    """5 samples on 2 processes, with a model whose weights are distributed."""
+    _, seen = pair
+    assert [seen[rank]["metrics_sharded"]["count"] for rank in range(2)] == [5, 5]
+    assert seen[0]["metrics_sharded"] == seen[1]["metrics_sharded"]
 
 
 def test_metrics_count_every_sample_once(pair, tmp_path):

@@ -28,8 +28,27 @@ _, uninterrupted = run({**random, "work_dir": str(folder / "uninterrupted")})
 _, first = run(random, stop_after=6)
 _, second = run(random, resume=str(folder / "random" / "iter_6.pth"))
 metrics = build_runner(Config(config("tested"))).test()
+
+
+def sharded(name, dropout):
+    """Sharded: the body is gathered on its own; five samples of validation on two processes."""
+    cfg = config(name)
+    cfg["model"]["dropout"] = dropout
+    return {**cfg, "fsdp": {"modules": ["body"]}}
+
+
+_, whole_sharded = run(sharded("whole_sharded", 0.0))
+_, uninterrupted_sharded = run(sharded("uninterrupted_sharded", 0.5))
+_, first_sharded = run(sharded("random_sharded", 0.5), stop_after=6)
+_, second_sharded = run(sharded("random_sharded", 0.5), resume=str(folder / "random_sharded" / "iter_6.pth"))
+runner, _ = run({**sharded("tested_sharded", 0.0), "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 1}})
+tested = runner.test()
 seen = {
     "losses": whole.losses,
+    "losses_sharded": whole_sharded.losses,
+    "uninterrupted_sharded": uninterrupted_sharded.losses,
+    "resumed_sharded": first_sharded.losses + second_sharded.losses,
+    "metrics_sharded": {name: tested[name] for name in ("mae", "count")},
     "uninterrupted": uninterrupted.losses,
     "resumed": first.losses + second.losses,
     "metrics": {name: metrics[name] for name in ("mae", "count")},

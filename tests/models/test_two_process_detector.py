@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_detectors import CASES, COUNTS, config, train
+from safetensors.torch import load_file
+from two_detectors import CASES, COUNTS, SHARDED, config, train
 
 from ultrasam.engine.checkpointing import read_checkpoint
 
@@ -39,10 +40,10 @@ def test_the_cases_are_the_hard_ones():
     assert objects == [[5, 0], [0, 0], [1, 6], [0, 4]]
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", [*CASES, *(f"{case}_sharded" for case in SHARDED)])
 def test_losses_and_weights_equal_those_of_one_process(pair, tmp_path, case):
     folder, seen = pair
-    alone, moved = train(config(tmp_path, 4, **CASES[case]))
+    alone, moved = train(config(tmp_path, 4, **CASES[case.removesuffix("_sharded")]))
     assert len(alone) == STEPS and seen[0][case] == seen[1][case]
     for number, (one, two) in enumerate(zip(alone, seen[0][case], strict=True)):
         assert one.keys() == two.keys() and "loss" in one
@@ -55,3 +56,20 @@ def test_losses_and_weights_equal_those_of_one_process(pair, tmp_path, case):
     assert whole.keys() == shared.keys()
     for name, value in whole.items():
         torch.testing.assert_close(shared[name], value, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("case", SHARDED)
+def test_sharded_training_leaves_whole_files(pair, case):
+    """The checkpoint, its card and the weight file are those of a training that copies everything to each process."""
+    folder, _ = pair
+    copied, sharded = (read_checkpoint(folder / name / f"iter_{STEPS}.pth") for name in (case, f"{case}_sharded"))
+    assert sharded["card"] == copied["card"]
+    one, two = copied["optimizer"], sharded["optimizer"]
+    assert one["param_groups"] == two["param_groups"] and one["state"].keys() == two["state"].keys()
+    (first,), (second,) = (list((folder / name).glob("*.safetensors")) for name in (case, f"{case}_sharded"))
+    assert first.name == second.name == ("weights.safetensors" if case == "refined" else "adapter.safetensors")
+    left, right = load_file(first), load_file(second)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=0, atol=1e-5, msg=name)
+        torch.testing.assert_close(sharded["state_dict"][f"sam.{name}"], right[name], rtol=0, atol=0, msg=name)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ultrasam.engine.build import build_runner
 from ultrasam.engine.distributed import close_distributed, init_distributed, process_rank
+from ultrasam.engine.sharding import whole
 
 # Objects of the images in the order of drawing, four a step; the second process draws every other one.
 COUNTS = (2, 0, 3, 0, 0, 0, 0, 0, 1, 4, 0, 2, 0, 1, 0, 3)
@@ -35,12 +36,13 @@ class KeepEveryLoss(Hook):
         self.logged.append({name: float(value.detach()) for name, value in outputs.items()})
 
 
-def config(folder, batch_size, launcher="none", **model):
+def config(folder, batch_size, launcher="none", fsdp=None, **model):
     return Config(
         {
             "default_scope": "mmdet",
             "work_dir": str(folder),
             "launcher": launcher,
+            "fsdp": fsdp,
             "model": {
                 "type": "UltraSamDetector", "arch": "vit_tiny", "image_size": SIZE, "dropout": 0.0, **model
             },
@@ -59,7 +61,7 @@ def config(folder, batch_size, launcher="none", **model):
             "default_hooks": {
                 "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": len(COUNTS) // 4},
             },
-            "custom_hooks": [{"type": "KeepEveryLoss"}],
+            "custom_hooks": [{"type": "KeepEveryLoss"}, {"type": "WeightFileHook"}],
             "log_processor": {"type": "LogProcessor", "window_size": 5, "by_epoch": False},
             "log_level": "ERROR",
             "randomness": {"seed": 3},
@@ -71,22 +73,31 @@ def config(folder, batch_size, launcher="none", **model):
 
 
 # Name of the folder to the model's arguments.
-CASES = {"refined": {}, "frozen": {"freeze": ["image_encoder"], "passes": ["multi"], "decode_chunk": 2}}
+CASES = {
+    "refined": {},
+    "frozen": {"freeze": ["image_encoder"], "passes": ["multi"], "decode_chunk": 2},
+    "med_sa": {"method": "med_sa", "adapter": {"init": "default"}},
+}
+# Those that are also trained with sharded weights (FSDP).
+SHARDED = ("refined", "med_sa")
 
 
 def train(cfg):
     """Train, and return the logged losses and how far the weights moved (largest change)."""
     runner = build_runner(cfg)
-    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    before = {name: value.clone() for name, value in runner.bare_model.state_dict().items()}
     runner.train()
     (hook,) = [hook for hook in runner.hooks if isinstance(hook, KeepEveryLoss)]
-    moved = max(float((value - before[name]).abs().max()) for name, value in runner.model.state_dict().items())
-    return hook.logged, moved
+    after = whole(runner.bare_model.state_dict())
+    return hook.logged, max(float((value - before[name]).abs().max()) for name, value in after.items())
 
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     init_distributed("pytorch")
     seen = {name: train(config(root / name, 2, "pytorch", **model))[0] for name, model in CASES.items()}
+    for name in SHARDED:
+        cfg = config(root / f"{name}_sharded", 2, "pytorch", {}, **CASES[name])
+        seen[f"{name}_sharded"] = train(cfg)[0]
     (root / f"rank{process_rank()}.json").write_text(json.dumps(seen))
     close_distributed()

@@ -95,13 +95,16 @@ def adapter_card(sam: Sam, base_name: str, digests: Mapping[str, str] | None = N
     }
 
 
-def save_adapter(path: str | Path, sam: Sam, card: Mapping[str, Any]) -> None:
+def save_adapter(
+    path: str | Path, sam: Sam, card: Mapping[str, Any], state: Mapping[str, Tensor] | None = None
+) -> None:
     """Write the adapter on a network.
 
     Args:
         path: ending in .safetensors.
         sam: the adapted network.
         card: with ``adapter`` as ``adapter_card`` gives it; architecture, residual and pixels are set here.
+        state: the network's weights by name, where its own are sharded over processes.
 
     Raises:
         CheckpointError: it cannot be written, or the card names no base.
@@ -110,7 +113,7 @@ def save_adapter(path: str | Path, sam: Sam, card: Mapping[str, Any]) -> None:
 
     if "base" not in card.get("adapter", {}):
         raise CheckpointError(f"cannot write {path}: its card names no base; pass one with adapter_card()")
-    state = sam.state_dict()
+    state = sam.state_dict() if state is None else state
     full = {
         **card,
         "kind": ADAPTER,

@@ -105,7 +105,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
             self.run_iter(batch)
             self._decide_current_val_interval()
             if self._validation_due():
-                with random_state_kept():
+                with random_state_kept(), self.runner.evaluation():
                     self.runner.val_loop.run()
         self.dataloader_iterator = None
         self.runner.call_hook("after_train_epoch")

@@ -99,7 +99,7 @@ def set_float32_precision(tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def _matching_modules(model: nn.Module, patterns: list[str] | str, key: str) -> list[nn.Module]:
+def matching_modules(model: nn.Module, patterns: list[str] | str, key: str) -> list[nn.Module]:
     """Return the sub-modules whose dotted names match the patterns, in the order of the model."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     named = [(name, module) for name, module in model.named_modules() if name]
@@ -123,7 +123,7 @@ def recompute_activations(model: nn.Module, patterns: list[str] | str) -> int:
     Returns:
         How many modules were changed.
     """
-    modules = _matching_modules(model, patterns, "recompute_modules")
+    modules = matching_modules(model, patterns, "recompute_modules")
     for module in modules:
         module.forward = partial(_recomputed, module, module.forward)  # type: ignore[method-assign]
     return len(modules)
@@ -146,7 +146,7 @@ def compile_modules(model: nn.Module, patterns: list[str] | str, **options: Any)
     Returns:
         How many modules were compiled.
     """
-    modules = _matching_modules(model, patterns, "compile.modules")
+    modules = matching_modules(model, patterns, "compile.modules")
     for module in modules:
         module.compile(**options)
     return len(modules)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import mmengine
 import torch
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, RUNNERS
@@ -30,6 +32,7 @@ from ultrasam.engine.precision import (
 )
 from ultrasam.engine.random_state import get_random_state, set_random_state
 from ultrasam.engine.sampling import SeededDataset
+from ultrasam.engine.sharding import Sharding, shard_like, shard_model, whole
 from ultrasam.errors import CheckpointError
 
 _used_timestamps: set[str] = set()
@@ -55,6 +58,8 @@ class UltraSamRunner(Runner):
       gloo),
       ``timeout`` in seconds, ``port``.
     * ``recompute_modules``: names of modules whose activations are recomputed instead of stored.
+    * ``fsdp``: arguments of :func:`ultrasam.engine.sharding.shard_model`; a run of several processes shards weights,
+      gradients and optimizer instead of copying them (DDP).
     * ``compile``: as in MMEngine, or ``dict(modules=[...], **options)`` to compile these modules in place.
     * ``optim_wrapper``: see :func:`ultrasam.engine.precision.resolve_optim_wrapper`.
 
@@ -67,6 +72,7 @@ class UltraSamRunner(Runner):
     param_schedulers: Any
     _pending_random_state: dict[str, Any] | None = None
     _started_from: dict[str, Any] | None = None
+    _sharding: Sharding | None = None
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the process group and set the switches of the machine.
@@ -90,6 +96,9 @@ class UltraSamRunner(Runner):
         if patterns:
             count = recompute_activations(model, patterns)
             self.logger.info(f"The activations of {count} modules are recomputed in the backward pass.")
+        if self.distributed and self.cfg.get("fsdp", None) is not None:
+            # Sharded when training starts, because weights are loaded while they are whole.
+            return model.to(get_device())
         if self.distributed and not torch.cuda.is_available():
             # DDP refuses device_ids for a model on the CPU.
             model_wrapper_cfg = {
@@ -183,9 +192,37 @@ class UltraSamRunner(Runner):
             The model, wrapped as in the runner.
         """
         try:
+            if self.distributed and self.cfg.get("fsdp", None) is not None and self._sharding is None:
+                self._shard(dict(self.cfg.fsdp))
             return super().train()
         finally:
             self._stop_workers()
+
+    def _shard(self, options: dict[str, Any]) -> None:
+        """Shard the model with the weights that it starts with; a checkpoint to resume is read again for the rest."""
+        super()._init_model_weights()
+        start = self._starting_point()
+        if start is not None and self._resume:
+            self._resume_weights(ckpt.read_checkpoint(start), start)
+        elif start is not None:
+            self.load_checkpoint(start)
+        card = getattr(self.bare_model, "card", None)
+        if callable(card):
+            # What a card says of frozen weights is computed once, which needs them whole.
+            card()
+        self._sharding = shard_model(self.model, **options)
+        self.logger.info(
+            f"Weights, gradients and optimizer are shared out among {process_count()} processes; "
+            f"{len(self._sharding.modules) - 1} modules are gathered one at a time."
+        )
+
+    def _init_model_weights(self) -> None:
+        if self._sharding is None:
+            super()._init_model_weights()
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """Return the context in which validation and tests must run the model."""
+        return nullcontext() if self._sharding is None else self._sharding.gathered()
 
     def test(self) -> dict[str, float]:
         """Test, and stop the workers of the loader at the end.
@@ -194,7 +231,8 @@ class UltraSamRunner(Runner):
             Metrics by name.
         """
         try:
-            return super().test()
+            with self.evaluation():
+                return super().test()
         finally:
             self._stop_workers()
 
@@ -223,16 +261,26 @@ class UltraSamRunner(Runner):
 
     def load_or_resume(self) -> None:
         """Load ``load_from``, or resume it (where it is None, the newest of ``work_dir``)."""
-        if self._has_loaded or not self._resume or self._load_from is not None:
-            return super().load_or_resume()
-        latest = ckpt.latest_checkpoint(self.work_dir)
-        if latest is None:
-            self.logger.warning(
-                f"{self.work_dir} holds no checkpoint to resume; training starts at the beginning"
-            )
+        if self._has_loaded:
+            return
+        start = self._starting_point()
+        if start is None:
+            if self._resume:
+                self.logger.warning(
+                    f"{self.work_dir} holds no checkpoint to resume; training starts at the beginning"
+                )
+            return
+        if self._resume:
+            self.resume(start)
         else:
-            self.resume(str(latest))
-        return None
+            self.load_checkpoint(start)
+
+    def _starting_point(self) -> str | None:
+        """Return the file to load or to resume, None where there is none."""
+        if self._load_from is not None:
+            return str(self._load_from)
+        latest = ckpt.latest_checkpoint(self.work_dir) if self._resume else None
+        return None if latest is None else str(latest)
 
     def resume(
         self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True, **kwargs: Any
@@ -257,8 +305,8 @@ class UltraSamRunner(Runner):
             )
         self._check_accumulation(saved["meta"], filename)
         self.call_hook("after_load_checkpoint", checkpoint=saved)
-        ckpt.load_exactly(self.bare_model, saved["state_dict"], filename)
-        ckpt.follow_card(self.bare_model, saved["card"], filename)
+        if self._sharding is None:
+            self._resume_weights(saved, filename)
         self._started_from = (saved["card"].get("training") or {}).get("started_from")
         self.train_loop._epoch = saved["meta"]["epoch"]
         self.train_loop._iter = saved["meta"]["iter"]
@@ -268,7 +316,9 @@ class UltraSamRunner(Runner):
         ckpt.load_hub_state(self.message_hub, saved["message_hub"])
         if resume_optimizer:
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-            ckpt.load_optimizer_state(self.optim_wrapper, saved["optimizer"])
+            groups = self.optim_wrapper.optimizer.param_groups
+            parameters = [parameter for group in groups for parameter in group["params"]]
+            ckpt.load_optimizer_state(self.optim_wrapper, shard_like(saved["optimizer"], parameters))
         if resume_param_scheduler and self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
             for scheduler, state in zip(self.param_schedulers, saved["param_schedulers"], strict=True):
@@ -276,6 +326,10 @@ class UltraSamRunner(Runner):
         self._take_random_state(saved["random_states"])
         self._has_loaded = True
         self.logger.info(f"Resumed from {filename} after iteration {self.iter}.")
+
+    def _resume_weights(self, saved: dict[str, Any], filename: str) -> None:
+        ckpt.load_exactly(self.bare_model, saved["state_dict"], filename)
+        ckpt.follow_card(self.bare_model, saved["card"], filename)
 
     @property
     def accumulation(self) -> int:
@@ -331,20 +385,23 @@ class UltraSamRunner(Runner):
             backend_args: Ignored.
         """
         random_states = gather_to_all(get_random_state()) if save_optimizer else []
-        if not is_main_process():
+        model, keep = self.bare_model, is_main_process()
+        # Gathering what is sharded takes every process.
+        weights = whole(model.state_dict(), keep)
+        optimizer = whole(self.optim_wrapper.state_dict(), keep) if save_optimizer else None
+        if not keep:
             return
-        model = self.bare_model
         card = getattr(model, "card", None)
         checkpoint: dict[str, Any] = {
             "format": ckpt.FORMAT,
             "meta": {**self._default_meta(by_epoch), **(meta or {})},
             "card": {**(card() if callable(card) else {}), "training": self._training_card()},
-            "state_dict": model.state_dict(),
+            "state_dict": weights,
             "message_hub": ckpt.hub_state(self.message_hub),
         }
         if save_optimizer:
             loop = self.train_loop
-            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+            checkpoint["optimizer"] = optimizer
             checkpoint["random_states"] = random_states
             checkpoint["data"] = loop.state_dict() if hasattr(loop, "state_dict") else None
         if save_param_scheduler:

@@ -13,6 +13,7 @@ from ultrasam.adapters.attach import attached
 from ultrasam.adapters.files import save_adapter
 from ultrasam.checkpoints import save_checkpoint
 from ultrasam.datasets.composition import composition_of
+from ultrasam.engine.sharding import whole
 from ultrasam.errors import ConfigError
 
 ADAPTER_FILE, WEIGHT_FILE = "adapter.safetensors", "weights.safetensors"
@@ -31,19 +32,19 @@ class WeightFileHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Write the file."""
-        if is_main_process():
-            card = {"training": composition_of(runner.train_dataloader.dataset), **self.card, "iterations": runner.iter}
-            path = write_weights(runner.bare_model, Path(runner.work_dir), card)
-            runner.logger.info(f"Wrote {path}")
+        card = {"training": composition_of(runner.train_dataloader.dataset), **self.card, "iterations": runner.iter}
+        path = write_weights(runner.bare_model, Path(runner.work_dir), card, is_main_process())
+        runner.logger.info(f"Wrote {path}")
 
 
-def write_weights(model: Any, folder: Path, card: dict[str, Any] | None = None) -> Path:
-    """Write the trained part of a detector; return the file.
+def write_weights(model: Any, folder: Path, card: dict[str, Any] | None = None, write: bool = True) -> Path:
+    """Write the trained part of a detector; return the file. Of a sharded one, every process must call this.
 
     Args:
         model: the detector, unwrapped.
         folder: where to.
         card: further values of the file's card.
+        write: False takes part in gathering the weights only.
 
     Raises:
         ConfigError: the model is no network of SAM.
@@ -54,11 +55,13 @@ def write_weights(model: Any, folder: Path, card: dict[str, Any] | None = None) 
         raise ConfigError(
             f"WeightFileHook writes networks of SAM, but the model is a {type(model).__name__}; remove it"
         )
-    full = {**model.card(), **(card or {})}
-    if attached(sam) is None:
-        path = folder / WEIGHT_FILE
-        save_checkpoint(path, sam.state_dict(), full)
-    else:
-        path = folder / ADAPTER_FILE
-        save_adapter(path, sam, full)
+    adapted = attached(sam) is not None
+    path = folder / (ADAPTER_FILE if adapted else WEIGHT_FILE)
+    state = whole(sam.state_dict(), write)
+    if write:
+        full = {**model.card(), **(card or {})}
+        if adapted:
+            save_adapter(path, sam, full, state)
+        else:
+            save_checkpoint(path, state, full)
     return path

@@ -22,7 +22,7 @@ from ultrasam.modeling.prompt_encoder import CORNER_A, CORNER_B, PADDING, Prompt
 from ultrasam.modeling.sam import Sam
 from ultrasam.models.embedding_cache import EmbeddingCache
 from ultrasam.models.joined_prompts import join_prompts
-from ultrasam.models.parallel import mean_over_processes
+from ultrasam.models.parallel import mean_over_processes, zero_of
 from ultrasam.models.postprocess import MASK_ORDERS, box_of_masks, masks_at_original_size, other_mask_order
 from ultrasam.models.sample_checks import check_targets, check_transforms
 from ultrasam.models.trainable import plan_training, trainable_counts, trainable_text
@@ -323,9 +323,7 @@ class UltraSamDetector(BaseDetector):
             self.observer(batch_data_samples, logits, iou, targets)
         if not len(prompts):
             # A batch of negatives only has no gradient; every process must still take part in the step.
-            losses["loss_focal"] = losses["loss_focal"] + 0 * sum(
-                p.sum() for p in self.parameters() if p.requires_grad
-            )
+            losses["loss_focal"] = losses["loss_focal"] + zero_of(self, embeddings)
         return losses
 
     @torch.no_grad()

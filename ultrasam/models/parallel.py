@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def mean_over_processes(count: int, device: torch.device) -> Tensor:
@@ -16,3 +16,17 @@ def mean_over_processes(count: int, device: torch.device) -> Tensor:
     if get_world_size() > 1:
         all_reduce(value, "mean")
     return value
+
+
+def zero_of(model: nn.Module, *outputs: Tensor) -> Tensor:
+    """Return a zero that depends on everything of a model that trains, for a batch that has no loss.
+
+    Every process must take part in a step. Weights of modules that are sharded (FSDP) are whole only while their module
+    runs, so they are reached through what came of them.
+
+    Args:
+        model: the model.
+        outputs: what its sharded modules led to.
+    """
+    plain = [p for p in model.parameters() if p.requires_grad and not hasattr(p, "full_tensor")]
+    return 0 * torch.stack([value.sum() for value in [*outputs, *plain]]).sum()

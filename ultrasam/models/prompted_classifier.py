@@ -23,6 +23,7 @@ from ultrasam.models.classifier import add_class_predictions, named_classes
 from ultrasam.models.classifier_stages import StagedEncoder
 from ultrasam.models.detector import check_choices
 from ultrasam.models.joined_prompts import join_prompts
+from ultrasam.models.parallel import zero_of
 from ultrasam.models.sample_checks import check_transforms
 
 GLOBAL = ("own", "shared", "none")
@@ -251,7 +252,7 @@ class PromptedClassifier(BaseModel):
         loss = self.class_loss(scores, labels)
         if not len(prompts):
             # A batch of images without objects has no gradient; every process must still take part in the step.
-            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+            loss = loss + zero_of(self, scores)
         return {"loss_class": loss}
 
     def predict(self, images: Sequence[Tensor], samples: Sequence[Any], prompts: Prompts) -> list[Any]:
