@@ -8,6 +8,7 @@ from torch import nn
 from toys import ToyModel, toy_config
 
 from ultrasam.engine.build import build_runner
+from ultrasam.engine.checks import check_sharding
 from ultrasam.engine.sharding import outermost, shard_like, shard_model, whole
 from ultrasam.errors import ConfigError
 
@@ -22,6 +23,19 @@ def test_outermost_takes_no_module_inside_another():
 def test_names_without_a_module_are_refused():
     with pytest.raises(ConfigError, match=r"fsdp\.modules names 'blocks\.\*', which matches no module of ToyModel"):
         outermost(ToyModel(), ["blocks.*"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (True, "fsdp must be None or a dictionary"),
+        ({"module": ["body"]}, "fsdp has no option 'module'; its options are modules, reshard_after_forward"),
+        ({"modules": 3}, "fsdp.modules must be a list or tuple or str, but is 3"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        check_sharding(Config({"fsdp": options}))
 
 
 def test_a_cache_is_refused():

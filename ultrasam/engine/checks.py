@@ -202,6 +202,26 @@ def check_accumulation(cfg: Config) -> None:
             )
 
 
+def check_sharding(cfg: Config) -> None:
+    """Require of ``fsdp`` what ``ultrasam.engine.sharding.shard_model`` takes.
+
+    Raises:
+        ConfigError: If it is no dictionary, or holds another key or a value of another type.
+    """
+    options = cfg.get("fsdp")
+    if options is None:
+        return
+    kinds: dict[str, tuple[type, ...]] = {"modules": (list, tuple, str), "reshard_after_forward": (bool,)}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"fsdp must be None or a dictionary such as dict(), but is {options!r}")
+    for key, value in options.items():
+        if key not in kinds:
+            raise ConfigError(f"fsdp has no option {key!r}; its options are {', '.join(kinds)}")
+        if not isinstance(value, kinds[key]):
+            wanted = " or ".join(kind.__name__ for kind in kinds[key])
+            raise ConfigError(f"fsdp.{key} must be a {wanted}, but is {value!r}")
+
+
 def check_config(cfg: Config) -> None:
     """Run every check of this module.
 
@@ -211,3 +231,4 @@ def check_config(cfg: Config) -> None:
     check_names(cfg)
     check_selection(cfg)
     check_accumulation(cfg)
+    check_sharding(cfg)
