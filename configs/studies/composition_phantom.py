@@ -1,34 +1,22 @@
-"""The composition study on the phantom: a small ViT from random weights, three seeds.
+"""The composition study on the phantom: a small ViT, three seeds, from one start that knows neither family.
 
-ultrasam phantom data/phantom
-python -m data_prep prepare data/phantom
-ultrasam study run configs/studies/composition_phantom.py --data data/phantom
-ultrasam study collect configs/studies/composition_phantom.py --data data/phantom --score dice
+    ultrasam phantom data/phantom --images 900 && python -m data_prep prepare data/phantom
+    python tools/train.py configs/studies/composition_phantom_start.py --exclude phantom_breast phantom_ovary
+    START=load_from=work_dirs/composition_phantom_start/iter_1500.pth
+    ultrasam study run configs/studies/composition_phantom.py --data data/phantom --cfg-options $START
+    ultrasam study collect configs/studies/composition_phantom.py --data data/phantom --score dice
 """
 
-_base_ = "../demo/ultrasam_vit-tiny_phantom.py"
+_base_ = "composition_phantom_start.py"
 
 iterations = 150
-# Half the size of the demo's, so that fifteen trainings take less than half an hour on two cores.
-square = dict(type="FitSquare", square=128, mode="pad", interpolation="bilinear")
-train_pipeline = [
-    dict(type="LoadUltrasound"),
-    dict(type="FlipHorizontal", prob=0.5),
-    dict(target_size=32, **square),
-    dict(type="SimulatePrompts", point_share=0.5, box_jitter=0.05),
-    dict(type="PackPrompted"),
-]
-test_pipeline = [dict(type="LoadUltrasound"), square, dict(type="SimulatePrompts"), dict(type="PackPrompted")]
-model = dict(image_size=128)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=30),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=30, end=iterations, eta_min=1e-6),
+    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=20),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=20, end=iterations, eta_min=1e-6),
 ]
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
-
+default_hooks = dict(checkpoint=dict(interval=iterations))
 custom_hooks = [dict(type="PerDatasetHook")]
 
 families = dict(breast="phantom_breast", ovarian="phantom_ovary")
@@ -37,11 +25,7 @@ test_dataloader = dict(
         _delete_=True,
         type="ConcatDataset",
         datasets=[
-            {
-                **_base_.test_dataloader.dataset,
-                "ann_file": f"{slug}/annotations/test.{slug}.agnostic.json",
-                "pipeline": test_pipeline,
-            }
+            {**_base_.test_dataloader.dataset, "ann_file": f"{slug}/annotations/test.{slug}.agnostic.json"}
             for slug in families.values()
         ],
     )

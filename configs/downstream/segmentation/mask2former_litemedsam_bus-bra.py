@@ -1,7 +1,7 @@
 """Mask2Former with LiteMedSAM's frozen encoder on BUS-BRA (training folds 2 to 4, test fold 1), for a CPU.
 
-256 pixels, small decoders, ViTDet's pyramid from the encoder's one map (stride 4). The encoder's map of every image and
-its mirror image is kept on disk (2.1 MB each), so that it is computed once:
+256 pixels, small decoders, ViTDet's pyramid from the encoder's one map (stride 4). The encoder's map of every image is
+kept on disk (2.1 MB each), so that it is computed once; there are no mirrored images:
 
     python -m data_prep convert bus_bra --source BUSBRA --out data/us43d
     python tools/train.py configs/downstream/segmentation/mask2former_litemedsam_bus-bra.py
@@ -10,11 +10,10 @@ its mirror image is kept on disk (2.1 MB each), so that it is computed once:
 
 _base_ = ["./_base_/mask2former.py", "./_base_/bus_bra.py"]
 
-iterations = 2000
+iterations = 400
 
 train_pipeline = [
     dict(type="LoadUltrasound"),
-    dict(type="FlipHorizontal", prob=0.5),
     dict(type="FitSquare", square=256, mode="pad", interpolation="area", target_size=256),
     dict(type="PackInstances"),
 ]
@@ -46,8 +45,8 @@ model = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=3e-4), clip_grad=dict(max_norm=0.1))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=100, end=iterations, eta_min=1e-6),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=40),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=40, end=iterations, eta_min=1e-6),
 ]
-train_cfg = dict(max_iters=iterations, val_interval=500)
-default_hooks = dict(checkpoint=dict(interval=500))
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
+default_hooks = dict(checkpoint=dict(interval=200))
