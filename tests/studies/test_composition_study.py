@@ -20,6 +20,7 @@ from ultrasam.studies.composition import (
     slurm_script,
     state,
     train_command,
+    trends,
 )  # fmt: skip
 from ultrasam.studies.drawing import write_study
 
@@ -121,15 +122,37 @@ def test_intervals_over_seeds_are_those_of_student(study):
         scores(study, "hd95")
 
 
+def test_the_trend_is_that_of_least_squares(study):
+    """12 points in 100 of share and a known scatter: the slope of numpy, and an interval that holds it."""
+    rng = np.random.default_rng(0)
+    mine = [run for run in study.runs if run.family == study.runs[0].family]
+    values = [0.4 + 0.12 * run.share / 100 + rng.normal(0, 0.01) for run in mine]
+    for run, value in zip(mine, values, strict=True):
+        give_result(study, run, "point", value)
+    (row,) = trends(study, "segm_mAP")
+    shares = [run.share for run in mine]
+    (slope, _), covariance = np.polyfit(shares, values, 1, cov=True)
+    half = stats.t.ppf(0.975, len(mine) - 2) * np.sqrt(covariance[0, 0])
+    assert row["runs"] == len(mine) == 6
+    assert np.allclose([row["change"], row["low"], row["high"]], [1e4 * x for x in (slope, slope - half, slope + half)])
+
+
+def test_two_runs_have_no_trend(study):
+    for run in study.runs[:2]:
+        give_result(study, run, "point", 0.5)
+    assert trends(study, "segm_mAP") == []
+
+
 def test_table_and_figure(study, tmp_path):
     for run in study.runs:
         for prompt in study.prompts:
             give_result(study, run, prompt, 0.4 + run.share / 250 + 0.01 * run.seed)
     rows = scores(study, "segm_mAP")
     assert len(rows) == 2 * 2 * 3
-    paths = write_study(rows, tmp_path / "figure", "segm_mAP", "Title")
+    paths = write_study(rows, tmp_path / "figure", "segm_mAP", "Title", trends(study, "segm_mAP"))
     assert [path.name for path in paths] == [f"composition.{suffix}" for suffix in ("csv", "md", "png", "svg")]
     assert "| point | bus_bra | 40.5 (" in paths[1].read_text()
+    assert "| box | bus_bra | 6 | +40.0 (" in paths[1].read_text()
     assert paths[2].read_bytes().startswith(b"\x89PNG") and b"<svg" in paths[3].read_bytes()
 
 

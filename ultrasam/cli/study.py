@@ -137,13 +137,13 @@ def _write_job(study: Study, options: argparse.Namespace, out: Path) -> None:
 
 
 def _collect(study: Study, out: Path, score: str) -> None:
-    from ultrasam.studies.composition import scores
+    from ultrasam.studies.composition import scores, trends
     from ultrasam.studies.drawing import write_study
 
     rows = scores(study, score)
     if not rows:
         raise ConfigError(f"{out} has no tested run; start with `ultrasam study run`")
-    paths = write_study(rows, out, score, "More images of the tested application")
+    paths = write_study(rows, out, score, "More images of the tested application", trends(study, score))
     print(paths[1].read_text(encoding="utf-8"))
     for path in paths:
         print(f"wrote {path}")

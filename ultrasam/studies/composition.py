@@ -208,6 +208,42 @@ def scores(study: Study, score: str) -> list[dict[str, Any]]:
     return rows
 
 
+def trends(study: Study, score: str) -> list[dict[str, Any]]:
+    """Return, for every prompt and family, how much a score grows from 0 to 100 % on the line through all tested runs.
+
+    Intervals of single shares over three seeds are wide; the line uses all runs at once.
+
+    Args:
+        study: the study.
+        score: as for :func:`scores`.
+
+    Returns:
+        ``task``, ``data_set``, ``runs``, and ``change``, ``low``, ``high``: the least-squares slope in percent points
+        with Student's 95 % interval. Families with fewer than three runs or two shares are left out.
+
+    Raises:
+        DataError: a result lacks the score.
+    """
+    from scipy import stats
+
+    rows = []
+    for prompt in study.prompts:
+        for family, dataset in dict.fromkeys((run.family, run.dataset) for run in study.runs):
+            mine = [run for run in study.runs if run.family == family]
+            files = [(run.share, run.test_folder(prompt) / "metrics.json") for run in mine]
+            found = [(share, _score(path, dataset, score)["mean"]) for share, path in files if path.is_file()]
+            if len(found) < 3 or len({share for share, _ in found}) < 2:
+                continue
+            line = stats.linregress(*zip(*found, strict=True))
+            half = float(stats.t.ppf(0.975, len(found) - 2) * line.stderr)
+            change = float(line.slope)
+            rows.append({
+                "task": prompt, "data_set": dataset, "runs": len(found), "change": 100 * change,
+                "low": 100 * (change - half), "high": 100 * (change + half),
+            })  # fmt: skip
+    return rows
+
+
 def _score(path: Path, dataset: str, score: str) -> dict[str, float]:
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))["breakdown"]["datasets"][dataset][score]

@@ -14,8 +14,10 @@ from ultrasam.visualization.lines import LineChart, Series, draw_line_charts
 COLUMNS = ("task", "data_set", "family", "share", "seeds", "score", "low", "high")
 
 
-def write_study(rows: Sequence[Mapping[str, Any]], out: Path, score: str, title: str) -> list[Path]:
-    """Write ``composition.csv``, ``.md``, ``.png`` and ``.svg``; return them.
+def write_study(
+    rows: Sequence[Mapping[str, Any]], out: Path, score: str, title: str, trends: Sequence[Mapping[str, Any]] = ()
+) -> list[Path]:
+    """Write ``composition.csv``, ``.md`` (with the trends), ``.png`` and ``.svg``; return them.
 
     The CSV is what ``tools/reproduce.py figure4 --csv`` reads where the data sets are the paper's.
     """
@@ -25,7 +27,7 @@ def write_study(rows: Sequence[Mapping[str, Any]], out: Path, score: str, title:
     writer.writerows(rows)
     paths = [out / "composition.csv", out / "composition.md"]
     write_atomic(paths[0], buffer.getvalue().encode())
-    write_atomic(paths[1], _markdown(rows, score).encode())
+    write_atomic(paths[1], _markdown(rows, score, trends).encode())
     drawn = draw_line_charts(_charts(rows), title, "bands: 95 % intervals", score)
     for suffix, data in drawn.items():
         paths.append(out / f"composition.{suffix}")
@@ -33,7 +35,7 @@ def write_study(rows: Sequence[Mapping[str, Any]], out: Path, score: str, title:
     return paths
 
 
-def _markdown(rows: Sequence[Mapping[str, Any]], score: str) -> str:
+def _markdown(rows: Sequence[Mapping[str, Any]], score: str, trends: Sequence[Mapping[str, Any]]) -> str:
     shares = sorted({row["share"] for row in rows})
     lines = [
         f"{score}, %, by share of the application's images in training, with 95 % intervals.",
@@ -50,6 +52,12 @@ def _markdown(rows: Sequence[Mapping[str, Any]], score: str) -> str:
             for share in shares
         ]
         lines.append(f"| {task} | {dataset} | " + " | ".join(texts) + " |")
+    if trends:
+        lines += ["", "Change from 0 to 100 % on a line through all runs, in percent points, with 95 % intervals.", ""]
+        lines += ["| prompt | data set | runs | change |", "|---|---|---|---|"]
+    for row in trends:
+        change = f"{row['change']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        lines.append(f"| {row['task']} | {row['data_set']} | {row['runs']} | {change} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ kept on disk (2.1 MB each), so that it is computed once; there are no mirrored i
 
 _base_ = ["./_base_/mask2former.py", "./_base_/bus_bra.py"]
 
-iterations = 400
+iterations = 240
 
 train_pipeline = [
     dict(type="LoadUltrasound"),
@@ -49,4 +49,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=False, begin=40, end=iterations, eta_min=1e-6),
 ]
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
-default_hooks = dict(checkpoint=dict(interval=200))
+default_hooks = dict(checkpoint=dict(interval=120))
