@@ -156,7 +156,8 @@ def test_unknown_metric_of_save_best_names_the_known(tmp_path):
         run(cfg)
 
 
-def test_bfloat16_on_the_cpu(tmp_path):
+def test_bfloat16_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: True)
     cfg = toy_config(tmp_path)
     cfg["optim_wrapper"] |= {"type": "AmpOptimWrapper", "dtype": "bfloat16"}
     runner, record = run(cfg)
@@ -169,6 +170,21 @@ def test_bfloat16_on_the_cpu(tmp_path):
     _, exact = run(toy_config(tmp_path / "exact"))
     assert record.losses != exact.losses
     np.testing.assert_allclose(record.losses, exact.losses, rtol=0.1, atol=0.05)
+
+
+def test_a_cpu_without_bfloat16_trains_in_float32(monkeypatch):
+    """There bfloat16 is many times slower than float32; a user of --amp would wait for days."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    told = []
+    monkeypatch.setattr(precision, "print_log", lambda text, **_: told.append(text))
+    cfg = {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "AdamW", "lr": 1.0}}
+    for able, kind in ((False, "OptimWrapper"), (True, "BFloat16OptimWrapper")):
+        monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda able=able: able)
+        resolved = precision.resolve_optim_wrapper(cfg)
+        assert resolved == {"type": kind, "optimizer": cfg["optimizer"]}
+        assert precision.resolve_optim_wrapper(resolved)["type"] == kind
+    assert len(told) == 1 and "it trains in float32" in told[0]
 
 
 def test_optimizer_configuration_follows_the_machine(monkeypatch):

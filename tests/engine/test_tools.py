@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from toys import toy_config
 
-from ultrasam.engine import checkpointing, commands
+from ultrasam.engine import checkpointing, commands, precision
 from ultrasam.engine import test as test_command
 from ultrasam.engine import train as train_command
 from ultrasam.errors import ConfigError
@@ -61,7 +61,8 @@ def test_train_resume_test(toy, capsys):
     assert record["versions"]["torch"] == torch.__version__
 
 
-def test_resume_without_checkpoint_starts(toy, capsys):
+def test_resume_without_checkpoint_starts(toy, capsys, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: True)
     assert train_command.main(["toy.py", "--work-dir", "new", "--resume", "--amp"]) == 0
     assert "no checkpoint to resume; training starts at the beginning" in capsys.readouterr().out
     assert "BFloat16OptimWrapper" in checkpointing.read_checkpoint(toy / "new/iter_12.pth")["meta"]["cfg"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
@@ -47,12 +49,18 @@ def _check_bfloat16() -> None:
         )
 
 
+def cpu_computes_bfloat16() -> bool:
+    """Return whether this CPU's kernels take bfloat16 (AVX-512 or better on x86); others crawl through it."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is None or bool(supported())
+
+
 def resolve_optim_wrapper(cfg: Mapping[str, Any], *, amp: bool = False) -> dict[str, Any]:
     """Adapt an ``optim_wrapper`` configuration to this machine.
 
-    ``AmpOptimWrapper`` with ``dtype='bfloat16'`` (or ``amp``) becomes :class:`BFloat16OptimWrapper`; an
-    optimizer's ``fused='auto'`` becomes True on CUDA where PyTorch has a fused kernel and is removed
-    elsewhere.
+    ``AmpOptimWrapper`` with ``dtype='bfloat16'`` (or ``amp``) becomes :class:`BFloat16OptimWrapper`, or a wrapper in
+    float32, with a warning, where there is only a CPU without bfloat16; an optimizer's ``fused='auto'`` becomes True
+    on CUDA where PyTorch has a fused kernel and is removed elsewhere.
 
     Args:
         cfg: The configuration; it is not modified.
@@ -79,6 +87,13 @@ def resolve_optim_wrapper(cfg: Mapping[str, Any], *, amp: bool = False) -> dict[
     if wants_bfloat16:
         _check_bfloat16()
         resolved["type"] = "BFloat16OptimWrapper"
+        if not use_cuda and not cpu_computes_bfloat16():
+            resolved["type"] = "OptimWrapper"
+            print_log(
+                "This CPU has no kernels for bfloat16 and would train many times slower in it; it trains in float32.",
+                logger="current",
+                level=logging.WARNING,
+            )
         for key in ("dtype", "loss_scale", "use_fsdp"):
             resolved.pop(key, None)
     optimizer = resolved.get("optimizer")
