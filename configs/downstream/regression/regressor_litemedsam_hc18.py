@@ -24,7 +24,8 @@ model = dict(
     cache_dir="work_dirs/embeddings",
 )
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=1e-2), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
+    # The linear layer starts near zero and has few steps.
+    optimizer=dict(lr=1e-2, weight_decay=1e-2), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.01)))
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
