@@ -96,7 +96,7 @@ class UltraSamRunner(Runner):
         if patterns:
             count = recompute_activations(model, patterns)
             self.logger.info(f"The activations of {count} modules are recomputed in the backward pass.")
-        if self.distributed and self.cfg.get("fsdp", None) is not None:
+        if self.shards:
             # Sharded when training starts, because weights are loaded while they are whole.
             return model.to(get_device())
         if self.distributed and not torch.cuda.is_available():
@@ -109,6 +109,11 @@ class UltraSamRunner(Runner):
                 "device_ids": None,
             }
         return super().wrap_model(model_wrapper_cfg, model)
+
+    @property
+    def shards(self) -> bool:
+        """Whether training shares the weights out among the processes."""
+        return self.distributed and self.cfg.get("fsdp", None) is not None
 
     @property
     def bare_model(self) -> nn.Module:
@@ -192,7 +197,7 @@ class UltraSamRunner(Runner):
             The model, wrapped as in the runner.
         """
         try:
-            if self.distributed and self.cfg.get("fsdp", None) is not None and self._sharding is None:
+            if self.shards and self._sharding is None:
                 self._shard(dict(self.cfg.fsdp))
             return super().train()
         finally:

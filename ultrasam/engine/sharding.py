@@ -121,12 +121,14 @@ def shard_like(state: Mapping[str, Any], parameters: list[nn.Parameter]) -> dict
     Returns:
         The state to load; where the parameters are not sharded, as it was.
     """
-    from torch.distributed.tensor import distribute_tensor
 
     def part(value: Any, parameter: Any) -> Any:
         fits = isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim() > 0
         if not fits or not hasattr(parameter, "full_tensor"):
             return value
+        # Not in PyTorch 2.4, which resumes here, too, and shards nothing.
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 
     states = {

@@ -32,9 +32,12 @@ class WeightFileHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Write the file."""
-        card = {"training": composition_of(runner.train_dataloader.dataset), **self.card, "iterations": runner.iter}
-        path = write_weights(runner.bare_model, Path(runner.work_dir), card, is_main_process())
-        runner.logger.info(f"Wrote {path}")
+        card, write = None, is_main_process()
+        if write:
+            card = {"training": composition_of(runner.train_dataloader.dataset), **self.card, "iterations": runner.iter}
+        path = write_weights(runner.bare_model, Path(runner.work_dir), card, write)
+        if write:
+            runner.logger.info(f"Wrote {path}")
 
 
 def write_weights(model: Any, folder: Path, card: dict[str, Any] | None = None, write: bool = True) -> Path:
