@@ -375,6 +375,13 @@ def test_the_hash_of_tensors_is_the_same_in_every_container(source: Path, tmp_pa
         assert tensors_sha256({**state, name: other}) != cards[0]["tensors_sha256"]
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_have_the_permissions_of_other_new_files(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "other").write_bytes(b"")
+    save_checkpoint(tmp_path / f"a{suffix}", {"weight": torch.zeros(2)}, {})
+    assert (tmp_path / f"a{suffix}").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_encoder_alone_is_compared_alone(source: Path, tmp_path: Path) -> None:
     done = convert_file(source, tmp_path / "vitsam.pth", "mmpretrain")
     assert [difference.what for difference in done.differences] == ["image encoder"]

@@ -301,7 +301,6 @@ def test_card(detector):
         ({"passes": ()}, "at least one of"),
         ({"freeze": ["encoder"]}, "'image_encoder', 'prompt_encoder', 'mask_decoder', got"),
         ({"mask_order": "binary"}, "'logits', 'released', got"),
-        ({"cache_dir": "somewhere"}, "add 'image_encoder' to freeze"),
         ({"decode_chunk": 0}, "decode_chunk must be at least 1, got 0"),
         ({"cache_bytes": 0}, "cache_bytes must be at least 1, got 0"),
     ],

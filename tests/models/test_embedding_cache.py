@@ -58,6 +58,40 @@ def test_training_and_predictions_are_bitwise_those_without_cache(tmp_path):
     assert len(list(tmp_path.iterdir())) == 6
 
 
+METHODS = {"full": {}, "lora": {"rank": 2}, "med_sa": {}, "samus": {"image_size": 64}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_test_may_keep_what_any_encoder_gives(tmp_path, method):
+    arguments = {"method": method, "adapter": METHODS[method]}
+    plain, kept = (small_detector(**arguments, **more).eval() for more in ({}, {"cache_dir": str(tmp_path)}))
+    images = plain.data_preprocessor(batch_of(0, 0))["inputs"]
+    images = [image[:, :64, :64] for image in images]
+    with torch.no_grad():
+        # Kept in half precision.
+        expected = plain.extract_feat(images)
+        torch.testing.assert_close(kept.extract_feat(images), expected, rtol=1e-3, atol=1e-3)
+        assert torch.equal(kept.extract_feat(images), kept.extract_feat(images))
+    assert kept.cache.misses == 2 and kept.cache.hits == 4
+
+
+def test_options_that_are_no_weights_are_part_of_the_key(tmp_path):
+    images = [torch.zeros(3, 64, 64, dtype=torch.uint8)]
+    for scale in (0.5, 0.25):
+        adapter = {"scale": scale}
+        detector = small_detector(method="med_sa", adapter=adapter, cache_dir=str(tmp_path)).eval()
+        with torch.no_grad():
+            detector.extract_feat(images)
+        assert detector.cache.hits == 0
+
+
+@pytest.mark.parametrize("arguments", [{}, {"method": "full"}, {"method": "lora"}])
+def test_training_an_encoder_whose_embeddings_are_kept_is_refused(tmp_path, arguments):
+    detector = small_detector(cache_dir=str(tmp_path), **arguments)
+    with pytest.raises(ConfigError, match="add 'image_encoder' to freeze"):
+        detector.init_weights()
+
+
 def test_a_batch_does_not_change_an_embedding():
     detector = small_detector(freeze=["image_encoder"])
     images = detector.data_preprocessor(batch_of(0, 0, 0))["inputs"]

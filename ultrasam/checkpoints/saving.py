@@ -57,9 +57,10 @@ def write_tensors(path: Path, content: Mapping[str, Any], metadata: Mapping[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if path.suffix == ".safetensors":
-                from safetensors.torch import save_file
+                from safetensors.torch import save
 
-                save_file(dict(content), temporary, metadata={"format": "pt", **metadata})
+                # Its save_file makes files that only their owner may read.
+                temporary.write_bytes(save(dict(content), metadata={"format": "pt", **metadata}))
             else:
                 torch.save(dict(content), temporary)
             temporary.replace(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -139,12 +140,14 @@ def test_all(options: argparse.Namespace, method: str, weights: str, folder: Pat
 
     digest = sha256_of(resolve_weights(weights))
     scores: dict[str, dict[str, float]] = {}
+    embeddings = folder / "embeddings"
     for prompt in PROMPTS[:1] if method == "samus" else PROMPTS:
         place = folder / f"test_{prompt}"
         found = read_metrics(place, digest)
         if found is None:
             command = [config_of(options.family, method), weights, "--prompt", prompt, "--out", str(place)]
-            more = ["--cfg-options", *options.cfg_options] if options.cfg_options else []
+            # The second prompt needs no second pass of the encoder.
+            more = ["--cfg-options", f"model.cache_dir={embeddings}", *options.cfg_options]
             run([sys.executable, "-m", "ultrasam.cli.main", "test", *command, "--no-pictures", *more], place)
             found = read_metrics(place, digest)
         if found is None:
@@ -152,6 +155,7 @@ def test_all(options: argparse.Namespace, method: str, weights: str, folder: Pat
                 f"the test in {place} left no metrics.json of {weights}; remove the folder and run again"
             )
         scores[prompt] = {name: float(found[key]) for name, key in SCORES.items()}
+    shutil.rmtree(embeddings, ignore_errors=True)
     return scores
 
 

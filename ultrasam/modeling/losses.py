@@ -15,6 +15,8 @@ class LossWeights:
 
     Attributes:
         focal: weight of the sigmoid focal loss (20).
+        focal_alpha: weight of the foreground in the focal loss, 0 to 1; the background's is 1 minus it. Below one half
+            masks come out smaller than their targets.
         dice: weight of the dice loss (1).
         iou: weight of the IoU regression (1).
         iou_form: "l1" (paper) or "mse" (released system).
@@ -22,12 +24,15 @@ class LossWeights:
     """
 
     focal: float = 20.0
+    focal_alpha: float = 0.25
     dice: float = 1.0
     iou: float = 1.0
     iou_form: str = "l1"
     iou_targets: str = "best"
 
     def __post_init__(self) -> None:
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"focal_alpha must lie between 0 and 1, got {self.focal_alpha!r}")
         if self.iou_form not in ("l1", "mse"):
             raise ValueError(f"iou_form must be 'l1' or 'mse', got {self.iou_form!r}")
         if self.iou_targets not in ("best", "all"):
@@ -114,7 +119,7 @@ def pass_losses(
     error = error.abs() if weights.iou_form == "l1" else error.square()
     regression = error.mean(1) if weights.iou_targets == "all" else error[rows, best]
     return {
-        "loss_focal": weights.focal * focal_loss(chosen, targets).sum() / normalizer,
+        "loss_focal": weights.focal * focal_loss(chosen, targets, alpha=weights.focal_alpha).sum() / normalizer,
         "loss_dice": weights.dice * dice_loss(chosen, targets).sum() / normalizer,
         "loss_iou": weights.iou * regression.sum() / normalizer,
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ultrasam.adapters.attach import attach, attached, set_trainable, trained_modules
 from ultrasam.adapters.files import adapter_card, load_into, tensor_digests
+from ultrasam.adapters.options import plain_options
 from ultrasam.checkpoints import load_checkpoint, resolve_weights
 from ultrasam.errors import ConfigError
 from ultrasam.modeling.build import build_sam
@@ -25,6 +26,7 @@ from ultrasam.models.joined_prompts import join_prompts
 from ultrasam.models.parallel import mean_over_processes, zero_of
 from ultrasam.models.postprocess import MASK_ORDERS, box_of_masks, masks_at_original_size, other_mask_order
 from ultrasam.models.sample_checks import check_targets, check_transforms
+from ultrasam.models.teacher import build_teacher, teacher_loss
 from ultrasam.models.trainable import plan_training, trainable_counts, trainable_text
 
 FREEZABLE = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -51,12 +53,13 @@ class UltraSamDetector(BaseDetector):
         freeze: parts that do not train: "image_encoder", "prompt_encoder", "mask_decoder".
         trained_stages: how many of the last stages of a frozen image encoder train after all (1 is its neck, 2 its
             last block too, ...); normalisation statistics stay.
-        cache_dir: keep what the frozen stages of the encoder give here; None keeps none.
+        cache_dir: keep what the frozen stages of the encoder give here, in tests what any encoder gives; None: nothing.
         cache_bytes: bound of that folder.
         decode_chunk: objects decoded at a time.
         mask_order: "logits" enlarges logits and thresholds once; "released" as the published tables did.
         compare_mask_orders: make the masks of the other order too, so that a test can report both.
         loss: fields of ``LossWeights``.
+        teacher: options of a frozen network to learn from beside the annotations, see ``ultrasam.models.teacher``.
         dropout: in the decoder's MLPs while training.
         data_preprocessor: config of ``SamDataPreprocessor``.
         init_cfg: for MMEngine, unused.
@@ -82,6 +85,7 @@ class UltraSamDetector(BaseDetector):
         mask_order: str = "logits",
         compare_mask_orders: bool = False,
         loss: dict[str, Any] | None = None,
+        teacher: dict[str, Any] | None = None,
         dropout: float = 0.1,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
@@ -94,10 +98,6 @@ class UltraSamDetector(BaseDetector):
         if not passes:
             raise ConfigError("passes must name at least one of 'single' and 'multi', got none")
         plan = plan_training(method, adapter, freeze)
-        if cache_dir is not None and not plan.encoder_is_constant:
-            raise ConfigError(
-                "cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze or set method='decoder'"
-            )
         for name, value in (("decode_chunk", decode_chunk), ("cache_bytes", cache_bytes)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
@@ -129,6 +129,7 @@ class UltraSamDetector(BaseDetector):
         self.cache: EmbeddingCache | None = None
         # Told samples, last pass's logits and predicted IoU, and targets of every training step.
         self.observer: Callable[[Sequence[Any], Tensor, Tensor, Tensor], None] | None = None
+        self.teacher = None if teacher is None else build_teacher(teacher, arch, image_size, preprocessing)
         self.base_name = str(weights or "random weights")
         self.digests: dict[str, str] | None = None
         if weights is not None:
@@ -137,6 +138,8 @@ class UltraSamDetector(BaseDetector):
             self.sam.copy_single_mask_token()
         if plan.options is not None and plan.method is not None:
             attach(self.sam, plan.method, plan.options)
+        if self.teacher is not None and self.teacher.sam.preprocessing != self.sam.preprocessing:
+            raise ConfigError(f"teacher sees other images than a network with method={method!r}; leave teacher out")
         self.freeze_parts()
         self.sam.image_encoder.register_load_state_dict_post_hook(self.forget_cache)
 
@@ -144,9 +147,20 @@ class UltraSamDetector(BaseDetector):
         """Drop the cache, whose key holds the encoder's weights, when other weights are loaded; the base's hash too."""
         self.cache = None
         self.digests = None
+        if self.teacher is not None:
+            self.teacher.forget()
 
     def init_weights(self) -> None:
-        """Say what trains; weights come from ``weights``. MMEngine calls this once, when training starts."""
+        """Say what trains; weights come from ``weights``. MMEngine calls this once, when training starts.
+
+        Raises:
+            ConfigError: embeddings are to be kept of an encoder that is about to change.
+        """
+        if self.cache_dir is not None and not self.plan.encoder_is_constant:
+            raise ConfigError(
+                "cache_dir keeps embeddings of a frozen encoder; add 'image_encoder' to freeze or set method='decoder' "
+                "(a test may keep those of any encoder)"
+            )
         super().init_weights()
         print_log(trainable_text(self.sam, self.plan.method), logger="current")
 
@@ -225,11 +239,23 @@ class UltraSamDetector(BaseDetector):
 
     def extract_feat(self, batch_inputs: Sequence[Tensor]) -> Tensor:
         """Encode resized images, a list of (3, h, w) uint8, to embeddings (B, C, h, w)."""
-        if self.plan.encoder_is_constant:
-            with torch.no_grad():
-                features = torch.cat([self.frozen_features(image) for image in batch_inputs])
-            return self.sam.image_encoder.run(features, self.frozen_stages)
-        return self.sam.encode(self.sam.preprocessing.batch(list(batch_inputs)))
+        return self.finished_embeddings(batch_inputs, self.constant_features(batch_inputs))
+
+    @torch.no_grad()
+    def constant_features(self, batch_inputs: Sequence[Tensor]) -> Tensor | None:
+        """Pass resized images through the frozen stages of a frozen encoder, or in a test with a cache through any.
+
+        None for an encoder that trains whole, and in a test without a cache.
+        """
+        if not self.plan.encoder_is_constant and (self.training or self.cache_dir is None):
+            return None
+        return torch.cat([self.frozen_features(image) for image in batch_inputs])
+
+    def finished_embeddings(self, batch_inputs: Sequence[Tensor], features: Tensor | None) -> Tensor:
+        """Return the embeddings (B, C, h, w) of images, from their ``constant_features`` where there are any."""
+        if features is None:
+            return self.sam.encode(self.sam.preprocessing.batch(list(batch_inputs)))
+        return self.sam.image_encoder.run(features, self.frozen_stages) if self.trained_stages else features
 
     def frozen_features(self, image: Tensor) -> Tensor:
         """Pass one image (3, h, w) through the encoder's frozen stages: (1, ...) float32 of half precision.
@@ -244,12 +270,16 @@ class UltraSamDetector(BaseDetector):
                 self.sam.preprocessing,
                 self.cache_bytes,
                 self.trained_encoder_parts(),
+                {} if self.plan.options is None else plain_options(self.plan.options),
             )
         found = None if self.cache is None else self.cache.get(image)
         if found is None:
             with torch.autocast(image.device.type, enabled=False):
                 square = self.sam.preprocessing.batch([image])
-                found = self.sam.image_encoder.run(square, 0, self.frozen_stages)[0].half()
+                if self.plan.encoder_is_constant:
+                    found = self.sam.image_encoder.run(square, 0, self.frozen_stages)[0].half()
+                else:
+                    found = self.sam.encode(square)[0].half()
             if self.cache is not None:
                 self.cache.put(image, found)
         return found.to(image.device, torch.float32)[None]
@@ -310,7 +340,8 @@ class UltraSamDetector(BaseDetector):
         """
         check_transforms(batch_data_samples, self.sam.preprocessing)
         check_targets(batch_data_samples, self.sam.low_res_size)
-        embeddings = self.extract_feat(batch_inputs)
+        features = self.constant_features(batch_inputs)
+        embeddings = self.finished_embeddings(batch_inputs, features)
         prompts = join_prompts(batch_data_samples, embeddings.device)
         targets = torch.cat([sample.gt_instances.targets for sample in batch_data_samples]).to(embeddings.device)
         normalizer = mean_over_processes(len(prompts), embeddings.device).clamp(min=1e-8)
@@ -319,12 +350,31 @@ class UltraSamDetector(BaseDetector):
             suffix = f".{number - 1}" if number else ""
             for name, value in pass_losses(logits, iou, targets, self.loss_weights, normalizer).items():
                 losses[name + suffix] = value
+        if self.teacher is not None:
+            answers = best_logits(logits, iou)
+            losses["loss_teacher"] = self.taught_loss(batch_inputs, features, prompts, answers, normalizer)
         if self.observer is not None:
             self.observer(batch_data_samples, logits, iou, targets)
         if not len(prompts):
             # A batch of negatives only has no gradient; every process must still take part in the step.
             losses["loss_focal"] = losses["loss_focal"] + zero_of(self, embeddings)
         return losses
+
+    def taught_loss(
+        self,
+        batch_inputs: Sequence[Tensor],
+        features: Tensor | None,
+        prompts: Prompts,
+        answers: Tensor,
+        normalizer: Tensor,
+    ) -> Tensor:
+        """Return how far answers (N, 4h, 4w), logits, are from the teacher's, where it teaches."""
+        assert self.teacher is not None
+        rows = self.teacher.taught(prompts)
+        targets = self.teacher.targets(
+            batch_inputs, features, self.sam, self.frozen_stages, prompts.select(rows), self.decode_chunk
+        )
+        return self.teacher.weight * teacher_loss(answers[rows], targets).sum() / normalizer
 
     @torch.no_grad()
     def predict(self, batch_inputs: Sequence[Tensor], batch_data_samples: Sequence[Any]) -> list[Any]:

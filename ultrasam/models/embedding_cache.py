@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def weights_hash(module: nn.Module, without: Sequence[nn.Module] = ()) -> str:
 
 
 class EmbeddingCache:
-    """Folder of half-precision embeddings, named by what they depend on: image, weights, preprocessing.
+    """Folder of half-precision embeddings, named by what they depend on: image, weights, preprocessing, options.
 
     Args:
         folder: where to keep them; made when needed.
@@ -41,6 +42,7 @@ class EmbeddingCache:
         preprocessing: part of the key.
         max_bytes: the oldest files go when the folder grows beyond this; each process counts what it writes.
         without: last parts of the encoder that come after what is kept, and so are not part of the key.
+        options: plain values that change what the encoder gives and are no weights, such as an adapter's scale.
     """
 
     def __init__(
@@ -50,10 +52,13 @@ class EmbeddingCache:
         preprocessing: Preprocessing,
         max_bytes: int = 20 * 2**30,
         without: Sequence[nn.Module] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if max_bytes < 1:
             raise ConfigError(f"the embedding cache needs max_bytes of at least 1, got {max_bytes}")
         context = weights_hash(encoder, without) + json.dumps(preprocessing.to_dict(), sort_keys=True)
+        if options:
+            context += json.dumps(options, sort_keys=True)
         self.context = hashlib.sha256(context.encode()).digest()
         self.folder = Path(folder)
         self.max_bytes = max_bytes
