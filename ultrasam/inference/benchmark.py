@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ultrasam.errors import ConfigError, UltraSamError
 from ultrasam.inference.model import Embedding, UltraSam
@@ -87,10 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(
     arch: str, image_size: int | None, size: tuple[int, int], objects: Sequence[int], repeats: int
 ) -> list[Row]:
-    """Time ``Session.predict`` with boxes on the CPU, random weights and a random embedding.
+    """Time ``Session.predict`` with boxes on the CPU, with random weights and a random image.
 
     Args:
-        arch: architecture, whose decoder counts; the encoder never runs.
+        arch: architecture, whose decoder counts; the encoder runs once, before.
         image_size: side of the network's square in pixels, None for the architecture's own.
         size: (height, width) of the image in pixels.
         objects: numbers of prompts in one call; 1 is added.
@@ -101,13 +103,14 @@ def measure(
     except ValueError as error:
         raise ConfigError(f"{error}; choose another --image-size") from error
     counts = sorted({1, *objects})
+    image, features = np.full((*size, 3), 100, np.uint8), _features(sam)
     cases: dict[tuple[str, int, str], Callable[[], object]] = {}
     for name, passes in PASSES.items():
         model = UltraSam(_Network(sam, passes, True, {}))
-        session = _session(model, size)
+        session = _session(model, image, features)
         for count in counts:
             prompts = [_box(number, size) for number in range(count)]
-            cases[name, count, "new"] = lambda m=model, p=prompts: _session(m, size).predict(prompts=p)  # type: ignore[misc]
+            cases[name, count, "new"] = lambda m=model, p=prompts: _session(m, image, features).predict(prompts=p)  # type: ignore[misc]
             cases[name, count, "again"] = lambda s=session, p=prompts: s.predict(prompts=p)  # type: ignore[misc]
     times: dict[tuple[str, int, str], list[float]] = {case: [] for case in cases}
     for turn in range(repeats + 1):
@@ -132,12 +135,16 @@ def format_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _session(model: UltraSam, size: tuple[int, int]) -> Session:
-    """Return a session on a grey image as if it were encoded; the field of view is looked for in the first answer."""
-    cells = model.sam.prompt_encoder.embedding_size
-    features = torch.randn(1, 256, cells, cells, generator=torch.Generator().manual_seed(0))
-    image = np.full((*size, 3), 100, np.uint8)
-    return model.session(image, Embedding(features, model.fit(*size)))
+@torch.no_grad()
+def _features(sam: Sam) -> Tensor:
+    """Encode a random image: answers come after the encoder, whose large arrays also change how memory is allocated."""
+    side = sam.image_size
+    return sam.encode(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+
+
+def _session(model: UltraSam, image: NDArray[np.uint8], features: Tensor) -> Session:
+    """Return a session on an image as if it were encoded; the field of view is looked for in the first answer."""
+    return model.session(image, Embedding(features, model.fit(*image.shape[:2])))
 
 
 def _box(number: int, size: tuple[int, int]) -> Prompt:

@@ -10,6 +10,7 @@ most of that when an object has few tokens (T tokens in H heads are T * H rows, 
 
 Objects go through in small chunks and their cells in strips, which are still in the cache when they are used again;
 cells are kept in arrays that all chunks share, because touching fresh memory takes longer than the arithmetic on it.
+Many objects are shared out among the threads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ultrasam.inference.threads import share_out
 from ultrasam.modeling.attention import head_selector
 from ultrasam.modeling.common import LayerNorm2d
 from ultrasam.modeling.mask_decoder import MULTI, SINGLE
@@ -30,7 +32,7 @@ from ultrasam.modeling.sam import Sam
 from ultrasam.modeling.transformer import FEW, Attention, TwoWayAttentionBlock
 
 # Bytes of the cells of a chunk of objects.
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 20 * 2**20
 # Cells updated or upscaled at a time: 1 MB of cells, 2 MB of upscaled numbers.
 STRIP_CELLS = 1024
 # Objects decoded at a time on a GPU.
@@ -101,9 +103,18 @@ class Decoder:
     def _fast(self, prompts: Prompts, multimask: bool, best: bool) -> tuple[Tensor, Tensor]:
         if self._image is None:
             self._image = _Image(self.sam, self.embedding)
-        chunk = self._chunk()
         outputs = MULTI if multimask else SINGLE
-        with _arrays(min(chunk, len(prompts)), self.height * self.width, self.embedding.shape[1]) as arrays:
+
+        def decode(rows: slice) -> tuple[Tensor, Tensor]:
+            return self._chunks(prompts.select(rows), outputs, best)
+
+        logits, iou = zip(*share_out(decode, len(prompts)), strict=True)
+        return torch.cat(logits), torch.cat(iou)
+
+    def _chunks(self, prompts: Prompts, outputs: slice, best: bool) -> tuple[Tensor, Tensor]:
+        """Decode N objects, all with a mask prompt or none, a few at a time."""
+        chunk = min(self._chunk(), len(prompts))
+        with _arrays(chunk, self.height * self.width, self.embedding.shape[1]) as arrays:
             parts = [
                 self._part(prompts.select(slice(start, start + chunk)), outputs, best, arrays)
                 for start in range(0, len(prompts), chunk)
@@ -111,7 +122,7 @@ class Decoder:
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
 
-    def _part(self, prompts: Prompts, outputs: slice, best: bool, arrays: Tensor) -> tuple[Tensor, Tensor]:
+    def _part(self, prompts: Prompts, outputs: slice, best: bool, arrays: _Arrays) -> tuple[Tensor, Tensor]:
         """Decode one chunk, all objects with a mask prompt or none; ``arrays`` are written over."""
         assert self._image is not None
         decoder, encoder = self.sam.mask_decoder, self.sam.prompt_encoder
@@ -131,9 +142,9 @@ class Decoder:
         if best:
             index = iou.argmax(dim=1, keepdim=True)
             iou, kernels = iou.take_along_dim(index, 1), kernels.take_along_dim(index[..., None], 1)
-        return self._paint(cells, kernels), iou
+        return self._paint(cells, kernels, arrays), iou
 
-    def _paint(self, cells: Tensor, kernels: Tensor) -> Tensor:
+    def _paint(self, cells: Tensor, kernels: Tensor, arrays: _Arrays) -> Tensor:
         """As ``MaskDecoder.paint``, some rows of one object's cells at a time, so that they stay in the cache."""
         first, norm, _, second, _ = self.sam.mask_decoder.output_upscaling
         assert isinstance(first, nn.ConvTranspose2d) and isinstance(second, nn.ConvTranspose2d)
@@ -143,18 +154,20 @@ class Decoder:
         step = max(1, STRIP_CELLS // self.width)
         for number, (grid, kernel) in enumerate(zip(cells.unflatten(1, (self.height, -1)), kernels, strict=True)):
             for top in range(0, self.height, step):
-                strip = grid[top : top + step]
-                x = F.linear(strip, weight_1, bias_1).unflatten(-1, (4, -1))
-                x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-                x = F.gelu(F.linear(x, weight_2, bias_2))
+                strip = grid[top : top + step].flatten(0, 1)
+                x = torch.addmm(bias_1, strip, weight_1.T, out=arrays.once[: len(strip)])
+                x = F.layer_norm(x.view(-1, *norm.weight.shape), norm.weight.shape, norm.weight, norm.bias, norm.eps)
+                x = torch.ops.aten.gelu_(x)
+                x = torch.addmm(bias_2, x, weight_2.T, out=arrays.twice[: len(x)])
+                x = torch.ops.aten.gelu_(x)
                 # (rows, w, 2 x 2 of the first step, 2 x 2 of the second, M)
-                masks = x.unflatten(-1, (4, -1)) @ kernel.T
-                masks = masks.unflatten(2, (2, 2)).unflatten(4, (2, 2)).permute(6, 0, 2, 4, 1, 3, 5)
-                out[number, :, 4 * top : 4 * (top + len(strip))] = masks.flatten(4, 6).flatten(1, 3)
+                masks = (x.view(-1, kernel.shape[1]) @ kernel.T).view(-1, self.width, 2, 2, 2, 2, len(kernel))
+                masks = masks.permute(6, 0, 2, 4, 1, 3, 5).flatten(4, 6).flatten(1, 3)
+                out[number, :, 4 * top : 4 * top + masks.shape[1]] = masks
         return out
 
     def _transform(
-        self, tokens: Tensor, first: _FirstCells, exists: Tensor | None, used: list[int], arrays: Tensor
+        self, tokens: Tensor, first: _FirstCells, exists: Tensor | None, used: list[int], arrays: _Arrays
     ) -> tuple[Tensor, Tensor]:
         """Run the two-way transformer: the ``used`` of the tokens (n, U, C), and cells (n, K, C)."""
         assert self._image is not None
@@ -181,7 +194,7 @@ class Decoder:
         return tokens, cells.cells
 
     def _updated(
-        self, cells: _Cells, weights: Tensor, rows: Tensor, norm: nn.LayerNorm, arrays: Tensor
+        self, cells: _Cells, weights: Tensor, rows: Tensor, norm: nn.LayerNorm, arrays: _Arrays
     ) -> _ObjectCells:
         """Return ``norm(cells + weights.T @ rows)``, written over what was there for the objects before.
 
@@ -190,33 +203,53 @@ class Decoder:
             weights: (n, T * H, K).
             rows: (n, T * H, C).
             norm: over C.
-            arrays: (2, n or more, K, C), written over.
+            arrays: written over; they hold cells that an earlier layer made.
         """
         assert self._image is not None
         count, _, total = weights.shape
-        new, coded = arrays[0, :count], arrays[1, :count]
+        new, coded = arrays.cells[:count], arrays.coded[:count]
         for number in range(count):
             for start in range(0, total, STRIP_CELLS):
                 part = slice(start, start + STRIP_CELLS)
-                changed = cells.plus(number, part, weights[number, :, part].T, rows[number])
-                new[number, part] = F.layer_norm(changed, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-                torch.add(new[number, part], self._image.code[part], out=coded[number, part])
+                changed = cells.plus(number, part, weights[number, :, part].T, rows[number], new[number, part])
+                normed = F.layer_norm(changed, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+                new[number, part] = normed
+                torch.add(normed, self._image.code[part], out=coded[number, part])
         return _ObjectCells(new, coded)
 
 
+@dataclass
+class _Arrays:
+    """Memory that the objects of a call share.
+
+    Attributes:
+        cells: (n, K, C).
+        coded: (n, K, C), the same with the position code.
+        once: (strip, C), cells of a strip upscaled once: 4 positions of C / 4 channels.
+        twice: (4 strip, C / 2), upscaled twice: 4 positions of C / 8 channels.
+    """
+
+    cells: Tensor
+    coded: Tensor
+    once: Tensor
+    twice: Tensor
+
+
 @contextmanager
-def _arrays(count: int, cells: int, channels: int) -> Iterator[Tensor]:
-    """Lend an array (2, count or more, cells, channels) float32 with any content to one call."""
+def _arrays(count: int, cells: int, channels: int) -> Iterator[_Arrays]:
+    """Lend arrays of float32 with any content to one call, for ``count`` objects of ``cells`` cells."""
     # Taking and returning are single operations of a list, so two threads never get the same one.
     try:
         found = _spare.pop()
     except IndexError:
         found = torch.empty(0)
     try:
-        needed = 2 * count * cells * channels
-        if found.numel() < needed:
-            found = torch.empty(needed)
-        yield found[:needed].view(2, count, cells, channels)
+        sizes = [count * cells * channels] * 2 + [STRIP_CELLS * channels, 2 * STRIP_CELLS * channels]
+        if found.numel() < sum(sizes):
+            found = torch.empty(sum(sizes))
+        own, coded, once, twice = found[: sum(sizes)].split(sizes)
+        shape = (count, cells, channels)
+        yield _Arrays(own.view(shape), coded.view(shape), once.view(-1, channels), twice.view(-1, channels // 2))
     finally:
         if len(_spare) < SPARE_ARRAYS:
             _spare.append(found)
@@ -261,8 +294,11 @@ class _Cells:
         """Return scores (n, T * H, K) of the cells' queries on projected keys k (n, T, d)."""
         raise NotImplementedError
 
-    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor) -> Tensor:
-        """Return a part (k, C) of one object's cells plus ``weights @ rows``: (k, T * H) and (T * H, C)."""
+    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor, out: Tensor) -> Tensor:
+        """Return a part (k, C) of one object's cells plus ``weights @ rows``: (k, T * H) and (T * H, C).
+
+        ``out`` (k, C) is written over and returned; an earlier layer's cells lie there already.
+        """
         raise NotImplementedError
 
 
@@ -289,8 +325,8 @@ class _ObjectCells(_Cells):
         shift = (k * attention.q_proj.bias).unflatten(-1, (attention.heads, -1)).sum(-1).flatten(1)
         return (rows @ self.coded.transpose(1, 2)).add_(shift[..., None])
 
-    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor) -> Tensor:
-        return torch.addmm(self.cells[number, part], weights, rows)
+    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor, out: Tensor) -> Tensor:
+        return out.addmm_(weights, rows)
 
 
 class _FirstCells(_Cells):
@@ -336,13 +372,13 @@ class _FirstCells(_Cells):
             scores.baddbmm_(rows @ (attention.q_proj.weight @ self.weight), self.features)
         return scores.add_((rows @ attention.q_proj(self.constant))[..., None])
 
-    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor) -> Tensor:
+    def plus(self, number: int, part: slice, weights: Tensor, rows: Tensor, out: Tensor) -> Tensor:
         # As in ``_to_tokens``: the weights of a cell are 1 in sum for each head.
         rows = rows + self.constant / self.image.to_tokens.heads
-        cells = torch.addmm(self.image.cells[part], weights, rows)
+        torch.addmm(self.image.cells[part], weights, rows, out=out)
         if self.features is not None:
-            cells.addmm_(self.features[number, :, part].T, self.weight.T)
-        return cells
+            out.addmm_(self.features[number, :, part].T, self.weight.T)
+        return out
 
 
 def _to_image(attention: Attention, queries: Tensor, cells: _Cells) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ultrasam.geometry.extent import extent_of
 from ultrasam.geometry.transform import SquareTransform
+from ultrasam.inference.threads import share_out
 
 # Pixels along an axis that are enlarged at a time: their table then spans few cells.
 STRIP = 128
@@ -94,10 +95,14 @@ class Enlarger:
             for number in range(len(logits)):
                 self._finish(masks[number], boxes[number], (0, self.size[0], 0, self.size[1]))
             return masks, boxes
-        for number, part in enumerate(logits):
-            part_of_image = self._paint(part, masks[number])
-            if part_of_image is not None:
-                self._finish(masks[number], boxes[number], part_of_image)
+
+        def enlarge(rows: slice) -> None:
+            for part, mask, box in zip(logits[rows], masks[rows], boxes[rows], strict=True):
+                part_of_image = self._paint(part, mask)
+                if part_of_image is not None:
+                    self._finish(mask, box, part_of_image)
+
+        share_out(enlarge, len(logits))
         return masks, boxes
 
     def _all_at_once(self, logits: Tensor, masks: NDArray[np.bool_]) -> None:
