@@ -132,9 +132,10 @@ class Enlarger:
             out = wide[:, pixels.start - left : pixels.stop - left]
             torch.mm(logits[low:high, part], columns.table[pixels, part].T, out=out)
         x, y = self.origin
+        target = torch.from_numpy(mask)[y:, x + left : x + right]
         for pixels, part in rows.strips(top, bottom):
             strip = rows.table[pixels, part] @ wide[part.start - low : part.stop - low]
-            mask[y + pixels.start : y + pixels.stop, x + left : x + right] = (strip > 0).numpy()
+            torch.gt(strip, 0, out=target[pixels])
         return y + top, y + bottom, x + left, x + right
 
     def _axes(self, logits: Tensor) -> tuple[Axis, Axis]:
