@@ -9,8 +9,8 @@ most of that when an object has few tokens (T tokens in H heads are T * H rows, 
   projections of the embedding are made once for all objects and passes, and a mask prompt adds a product of rank 16.
 
 Objects go through in small chunks and their cells in strips, which are still in the cache when they are used again
-(``ultrasam.inference.cells``); cells are kept in arrays that all chunks share, because touching fresh memory takes longer
-than the arithmetic on it. Many objects are shared out among the threads.
+(``ultrasam.inference.cells``); cells are kept in arrays that all chunks share, because touching fresh memory takes
+longer than the arithmetic on it. Many objects are shared out among the threads.
 """
 
 from __future__ import annotations
