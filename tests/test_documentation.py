@@ -2,8 +2,8 @@
 
 A page's blocks run in order, each in a shell or interpreter of its own, in one temporary folder that has links to
 ``tools`` and ``configs`` and a phantom of 15 images. ``shrunk`` makes commands small; it changes sizes, numbers of
-iterations and of workers, and turns ``make`` into its dry run. A block after ``<!-- not run: reason -->`` is only
-checked for syntax.
+iterations and of workers, moves prompts, and turns ``make`` into its dry run. A block after ``<!-- not run: reason -->``
+is only checked for syntax.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ultrasam.datasets.phantom.generate import generate_phantom
+from ultrasam.datasets.phantom.patients import KINDS, draw_picture
 from ultrasam.engine.test import main as run_test_command
 from ultrasam.engine.train import main as run_train_command
 
@@ -27,6 +28,11 @@ NOT_RUN = re.compile(r"<!-- not run: (\S.*\S) -->")
 FEW = "{0}_dataloader.num_workers=0 +{0}_dataloader.dataset.indices=2"
 LOADERS = f"train_dataloader.batch_size=1 {FEW.format('train')} {FEW.format('val')}"
 PHANTOM = "--images 15 --size 96 --workers 1"
+# Boxes and points of lesions of the phantom that a reader makes, and where those of the small phantom are.
+MOVED = {
+    "188,19,269,119": "70,7,101,44", "228,60": "85,25", "60,120,140,190": "5,40,50,75", "100,170": "20,70",
+    "161,86,221,137": "60,32,83,52",
+}  # fmt: skip
 
 
 @dataclass
@@ -104,11 +110,19 @@ def environment():
     return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+def moved(text):
+    """Put the prompts for the phantom that a reader makes where the small phantom has its lesions."""
+    for here, there in MOVED.items():
+        text = text.replace(here, there).replace(here.replace(",", ", "), there.replace(",", ", "))
+    return text
+
+
 def run_block(block, folder):
+    text = moved(block.text)
     if block.language == "bash":
-        command = ["bash", "-euo", "pipefail", "-c", shrunk(block.text)]
+        command = ["bash", "-euo", "pipefail", "-c", shrunk(text)]
     else:
-        command = [sys.executable, "-c", block.text]
+        command = [sys.executable, "-c", text]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{block.where}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
@@ -117,6 +131,21 @@ def run_block(block, folder):
 def some_slow(page):
     marks = [pytest.mark.slow] if page.name in ("training.md", "testing.md", "evaluation.md") else []
     return pytest.param(page, marks=marks, id=page.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize(("size", "boxes", "point"), [
+    (256, ("188,19,269,119", "161,86,221,137"), "228,60"), (96, ("70,7,101,44", "60,32,83,52"), "85,25"),
+])  # fmt: skip
+def test_prompts_of_the_pages_are_on_lesions(size, boxes, point):
+    """Of the phantom with the default size, and of the small one that the tests make."""
+    (kind,) = (number for number, about in enumerate(KINDS) if about.slug == "phantom_breast")
+    for patient, box in enumerate(boxes):
+        ((_, mask),) = draw_picture(kind, patient, 0, 0, size).masks
+        rows, columns = mask.nonzero()
+        assert box == f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
+        if patient == 0:
+            x, y = map(int, point.split(","))
+            assert mask[y, x]
 
 
 @pytest.mark.parametrize("page", [some_slow(page) for page in PAGES])
