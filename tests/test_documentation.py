@@ -2,8 +2,8 @@
 
 A page's blocks run in order, each in a shell or interpreter of its own, in one temporary folder that has links to
 ``tools`` and ``configs`` and a phantom of 15 images. ``shrunk`` makes commands small; it changes sizes, numbers of
-iterations and of workers, moves prompts, and turns ``make`` into its dry run. A block after ``<!-- not run: reason -->``
-is only checked for syntax.
+iterations and of workers, moves prompts, and turns ``make`` into its dry run. A block after
+``<!-- not run: reason -->`` is only checked for syntax.
 """
 
 import inspect

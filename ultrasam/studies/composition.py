@@ -22,8 +22,6 @@ from mmengine.config import Config
 from ultrasam.errors import ConfigError, DataError
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Two-sided 95 % points of Student's t by degrees of freedom, for intervals over seeds.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ def trends(study: Study, score: str) -> list[dict[str, Any]]:
             if len(found) < 3 or len({share for share, _ in found}) < 2:
                 continue
             line = stats.linregress(*zip(*found, strict=True))
-            half = float(stats.t.ppf(0.975, len(found) - 2) * line.stderr)
+            half = _student(len(found) - 2) * line.stderr
             change = float(line.slope)
             rows.append({
                 "task": prompt, "data_set": dataset, "runs": len(found), "change": 100 * change,
@@ -252,10 +250,17 @@ def _score(path: Path, dataset: str, score: str) -> dict[str, float]:
         raise DataError(f"{path} has no {score!r} of {dataset} ({error!r}); delete its folder to test again") from error
 
 
+def _student(freedom: int) -> float:
+    """Return the two-sided 95 % point of Student's t."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, freedom))
+
+
 def _interval(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if len(found) == 1:
         return {"score": found[0]["mean"], "low": found[0].get("low", math.nan), "high": found[0].get("high", math.nan)}
     values = [one["mean"] for one in found]
     mean = statistics.mean(values)
-    half = STUDENT.get(len(values) - 1, 1.96) * statistics.stdev(values) / math.sqrt(len(values))
+    half = _student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return {"score": mean, "low": mean - half, "high": mean + half}
