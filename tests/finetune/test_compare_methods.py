@@ -69,9 +69,14 @@ def test_everything_runs_once(tmp_path, calls, capsys):
 
 
 def test_litemedsam_starts_from_its_own_weights(tmp_path, calls):
-    options = parse_arguments(["--out", str(tmp_path), "--family", "litemedsam", "--methods", "decoder"])
-    compare(options)
+    options = parse_arguments(["--out", str(tmp_path), "--family", "litemedsam", "--methods", "decoder", "--amp"])
+    table = compare(options)
     assert len(calls) == 3 and "model.weights=litemedsam" in calls[0]
+    # Trained in bfloat16, tested in float32; both tests share the embeddings.
+    assert "--amp" in calls[0] and not any("--amp" in call for call in calls[1:])
+    (kept,) = {word for call in calls[1:] for word in call if word.startswith("model.cache_dir=")}
+    assert not Path(kept.split("=")[1]).exists()
+    assert "1000 steps each in bfloat16" in table.read_text()
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch):

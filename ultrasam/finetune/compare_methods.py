@@ -65,6 +65,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--base-iterations", type=int, default=2000, help="steps on the phantom (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of every training (default: 0)")
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16, as tools/train.py --amp does")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="for every training and test")
     return parser.parse_args(argv)
 
@@ -129,7 +130,8 @@ def train(config: str, folder: Path, total: int, more: Sequence[str], options: a
     if (folder / "measured.json").is_file() and (folder / f"iter_{total}.pth").is_file():
         print(f"{folder} is complete", flush=True)
         return
-    arguments = [config, "--work-dir", str(folder), "--resume", "--seed", str(options.seed), "--cfg-options", *more]
+    arguments = [config, "--work-dir", str(folder), "--resume", "--seed", str(options.seed)]
+    arguments += [*(["--amp"] if options.amp else []), "--cfg-options", *more]
     arguments += [f"train_cfg.max_iters={total}", f"train_cfg.val_interval={total}", *options.cfg_options]
     run([sys.executable, "-m", "ultrasam.finetune.measured_run", str(folder / "measured.json"), *arguments], folder)
 
@@ -211,8 +213,8 @@ def table_text(results: Sequence[Result], options: argparse.Namespace) -> str:
     head = ["method", "trained", "step (s)", "peak memory (GiB)"]
     head += [f"{name} {prompt}" for prompt in PROMPTS for name in SCORES]
     lines = [
-        f"BUS-BRA, {options.family}, {options.iterations} steps each, seed {options.seed}; trained on folds 2 to 4, "
-        "tested on fold 1.",
+        f"BUS-BRA, {options.family}, {options.iterations} steps each{' in bfloat16' if options.amp else ''}, seed "
+        f"{options.seed}; trained on folds 2 to 4, tested on fold 1.",
         "",
         f"| {' | '.join(head)} |",
         f"|---|{'--:|' * (len(head) - 1)}",
