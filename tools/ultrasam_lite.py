@@ -117,7 +117,7 @@ def card(root: Path, results: Mapping[str, Path]) -> dict[str, Any]:
         "held_out": {"what": "mean Dice on patients of the same sets that training did not see", **figures},
         "licence": "Apache-2.0 (weights; the training sets are CC BY 4.0)",
         "intended_use": "research; not a medical device, not for diagnosis",
-        "source": "configs/ultrasam_lite/ultrasam_lite.py",
+        "source": "configs/ultrasam_lite/ultrasam_lite_teacher.py",
     }
 
 

@@ -2,7 +2,8 @@
 
 The first two are configs/demo/litemedsam_decoder_bus-bra.py and litemedsam_tail_bus-bra.py (BUS-BRA, folds 2 to 4).
 Here BUS-BRA, BUSI, HC18, CCA and BUS-UC are mixed; tools/ultrasam_lite.py makes the files, holds patients out of each
-set, and packs the mean of the weights of this training and of ultrasam_lite_more-busi.py:
+set, and packs the mean of the weights of this training and of ultrasam_lite_more-busi.py, from which the last parts start
+(ultrasam_lite_borders.py, ultrasam_lite_boxes.py, ultrasam_lite_teacher.py):
 
     python -m data_prep prepare data/us43d --source DOWNLOADS
     python tools/ultrasam_lite.py split data/us43d

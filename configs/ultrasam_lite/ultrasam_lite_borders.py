@@ -1,7 +1,9 @@
 """UltraSam-lite, fourth part: masks of the right size.
 
-Starts from the mean of the third part (ultrasam_lite.py, ultrasam_lite_more-busi.py). The focal loss weighs the
+Starts from the mean of the third part (ultrasam_lite.py, ultrasam_lite_more-busi.py), packed. The focal loss weighs the
 foreground by 0.25 there, which draws the borders inwards; here both sides count alike.
+
+    python tools/train.py configs/ultrasam_lite/ultrasam_lite_borders.py --amp --cfg-options model.weights=PACKED
 """
 
 _base_ = ["./ultrasam_lite.py"]

@@ -1,8 +1,4 @@
-"""As ultrasam_lite_borders.py, with LiteMedSAM's answers to boxes as a teacher.
-
-Run with ``model.loss.focal_alpha`` of 0.5 and of 0.4; what comes with the installation is the mean of these two trainings
-and of ultrasam_lite_borders.py.
-"""
+"""As ultrasam_lite_borders.py, with LiteMedSAM's answers to boxes as a teacher."""
 
 _base_ = ["./ultrasam_lite_borders.py"]
 
