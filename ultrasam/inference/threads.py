@@ -27,7 +27,7 @@ def share_out(work: Callable[[slice], T], count: int) -> list[T]:
     parts = [slice(start, stop) for start, stop in pairwise(bounds)]
 
     def alone(part: slice) -> T:
-        # Both settings are the thread's own.
+        # Settings of this thread; but MKL's number of threads is everyone's, so it is put back below.
         torch.set_num_threads(1)
         with torch.no_grad():
             return work(part)
@@ -36,5 +36,4 @@ def share_out(work: Callable[[slice], T], count: int) -> list[T]:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(alone, parts))
     finally:
-        # MKL's setting is of all threads.
         torch.set_num_threads(threads)
