@@ -132,7 +132,7 @@ def nifti_claiming(shape):
 
 @pytest.mark.parametrize(("name", "data"), [
     ("a.nii", nifti_claiming((30000, 30000, 30000))),
-    ("a.nii.gz", gzip.compress(nifti_claiming((30000, 30000, 30000)))),
+    ("a.nii.gz", gzip.compress(nifti_claiming((30000, 30000, 30000)), mtime=0)),
     ("a.mha", b"ObjectType = Image\nNDims = 3\nDimSize = 60000 60000 60000\nElementType = MET_UCHAR\n"
               b"ElementDataFile = LOCAL\n1234"),
     ("a.nrrd", b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 60000 60000 60000\nencoding: raw\n\n1234"),
