@@ -104,7 +104,6 @@ def test_dropout_of_lora_is_on_while_the_rest_is_in_evaluation():
     ({"method": "full", "adapter": {"rank": 2}}, "method='full' has no adapter"),
     ({"method": "lora", "freeze": ["image_encoder"]}, "decides what trains and freeze"),
     ({"method": "lora", "adapter": {"ranks": 2}}, "has no option 'ranks'"),
-    ({"method": "lora", "cache_dir": "x"}, "cache_dir keeps embeddings of a frozen encoder"),
     ({"method": "lora", "trained_stages": 1}, "trained_stages counts"),
 ])  # fmt: skip
 def test_contradictions_are_refused(arguments, message):
